@@ -1,0 +1,15 @@
+//! The tasks of this repository, and the test machine that the integration tests drive.
+//!
+//! Owns what is needed to build, boot and enter a machine and to run the tests; knows nothing of tenantd's insides.
+
+pub mod cache;
+pub mod cli;
+pub mod debian;
+mod demo;
+mod deny;
+pub mod host;
+pub mod machine;
+pub mod paths;
+pub mod process;
+pub mod progress;
+pub mod test;

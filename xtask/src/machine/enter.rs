@@ -1,0 +1,185 @@
+//! Commands inside a running machine, by `nsenter` on its systemd.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::{self, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::Pid,
+};
+use serde::de::DeserializeOwned;
+
+/// Puts itself into a cgroup below the machine's own root before it enters: processes from outside that root confuse
+/// Podman and systemd. Arguments: the cgroup, then the command.
+const ENTER: &str = r#"mkdir -p "$0" && echo $$ >"$0/cgroup.procs" && exec "$@""#;
+
+/// What programs inside see; nothing of the host's environment.
+const ENVIRONMENT: &[&str] = &[
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+];
+
+/// The place to enter: the machine's systemd and the root of its cgroups, as the host sees them.
+#[derive(Debug, Clone)]
+pub struct Inside {
+    pub(super) leader: i32,
+    pub(super) cgroup: PathBuf,
+}
+
+impl Inside {
+    /// The host's command that runs `argv` inside.
+    pub fn command<I, S>(&self, argv: I) -> process::Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let mut command = process::Command::new("sh");
+        command
+            .arg("-c")
+            .arg(ENTER)
+            .arg(self.cgroup.join("harness"));
+        command.args([
+            "nsenter",
+            "--target",
+            &self.leader.to_string(),
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+        ]);
+        command
+            .args([
+                "--pid",
+                "--cgroup",
+                "--root",
+                "--wd",
+                "--",
+                "/usr/bin/env",
+                "-i",
+            ])
+            .args(ENVIRONMENT);
+        if let Ok(term) = std::env::var("TERM") {
+            command.arg(format!("TERM={term}"));
+        }
+        for word in argv {
+            command.arg(word.as_ref());
+        }
+        command
+    }
+
+    /// Runs a command to its end, whatever it is; an error only when it could not run or took longer than allowed.
+    pub fn output(&self, argv: &[String], stdin: &[u8], limit: Duration) -> anyhow::Result<Output> {
+        let seconds = limit.as_secs().max(1).to_string();
+        let bounded = ["timeout", "--kill-after=5", &seconds]
+            .into_iter()
+            .chain(argv.iter().map(String::as_str));
+        let mut child = self
+            .command(bounded)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("could not start nsenter")?;
+        let mut pipe = child.stdin.take().context("nsenter has no stdin")?;
+        let nsenter = Pid::from_raw(i32::try_from(child.id()).context("a process id")?);
+        let output = std::thread::scope(|scope| {
+            scope.spawn(move || keep_awake(nsenter));
+            // A command that does not read its input closes the pipe early; that is its right.
+            scope.spawn(move || drop(pipe.write_all(stdin)));
+            child.wait_with_output()
+        })
+        .context("could not wait for nsenter")?;
+        let output = Output {
+            command: argv.join(" "),
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        };
+        // What `timeout` exits with when it had to end the command.
+        if output.code == Some(124) {
+            bail!(
+                "`{}` did not end within {seconds} s\n{}{}",
+                output.command,
+                output.stdout,
+                output.stderr
+            );
+        }
+        Ok(output)
+    }
+}
+
+/// Until it ends: continues nsenter whenever it stops itself because its command was stopped, as job control would.
+/// systemd stops all processes before it kills them at shutdown; a stopped nsenter would never reap its command, and
+/// without that the machine's PID namespace does not end.
+fn keep_awake(nsenter: Pid) {
+    let events = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    while let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(nsenter), events) {
+        if kill(nsenter, Signal::SIGCONT).is_err() {
+            return;
+        }
+    }
+}
+
+/// What a command inside said.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The command, for messages.
+    pub command: String,
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output, as text.
+    pub stdout: String,
+    /// Its standard error, as text.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Itself, or an error that shows what it printed.
+    pub fn check(self) -> anyhow::Result<Self> {
+        if self.success() {
+            return Ok(self);
+        }
+        let code = self
+            .code
+            .map_or_else(|| "a signal".to_owned(), |code| code.to_string());
+        bail!(
+            "in the machine, `{}` failed with {code}\n{}{}",
+            self.command,
+            self.stdout,
+            self.stderr
+        )
+    }
+
+    /// Standard output without the white space at its ends.
+    pub fn trim(&self) -> &str {
+        self.stdout.trim()
+    }
+
+    /// Standard output read as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        serde_json::from_str(&self.stdout).with_context(|| {
+            format!(
+                "`{}` did not print the JSON expected, but: {}",
+                self.command, self.stdout
+            )
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

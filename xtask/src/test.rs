@@ -1,0 +1,118 @@
+//! `cargo xtask test`: everything that must hold before a change is merged, in the order in which it fails fastest.
+
+use std::{path::PathBuf, thread};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::{deny, host, machine, process, progress};
+
+/// What to test.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Also what takes too long for every change.
+    #[arg(long)]
+    full: bool,
+    /// Only the integration tests whose name contains this; skips the checks and the unit tests.
+    filter: Option<String>,
+}
+
+/// Runs the checks and the tests.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        // Mostly downloads: it goes well beside the compiler.
+        let built = scope.spawn(machine::build);
+        if options.filter.is_none() {
+            checks()?;
+        }
+        match built.join() {
+            Ok(built) => built.context("could not build the test machine")?,
+            Err(_) => bail!("building the test machine panicked"),
+        }
+        integration(options)
+    })
+}
+
+fn checks() -> anyhow::Result<()> {
+    progress::step("Format", || {
+        process::run(process::cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    progress::step("Lints", || {
+        let clippy = [
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ];
+        process::run(process::cargo().args(clippy))
+    })?;
+    progress::step("Licences and sources of dependencies", deny::check)?;
+    host::provide(host::UNIT_TESTS)?;
+    progress::step("Unit tests", || {
+        process::run(process::cargo().args(["test", "--locked", "--workspace"]))
+    })
+}
+
+/// Each test boots a machine of its own; as many at once as there are processors.
+fn integration(options: &Options) -> anyhow::Result<()> {
+    let mut arguments: Vec<&str> = options.filter.as_deref().into_iter().collect();
+    if options.full {
+        arguments.push("--include-ignored");
+    }
+    let binary = [
+        "test",
+        "--locked",
+        "--package",
+        "tenantd",
+        "--test",
+        "appliance",
+        "--",
+    ];
+    let listed = process::output(process::cargo().args(binary).args(&arguments).arg("--list"))?;
+    // A misspelt filter must not pass for a test that passed.
+    ensure!(
+        listed.contains(": test"),
+        "no integration test has {:?} in its name",
+        options.filter
+    );
+    let unit_tests = unit_test_binary()?;
+    progress::step("Integration tests in test machines", || {
+        process::run(
+            process::cargo()
+                .args(binary)
+                .args(&arguments)
+                .env(UNIT_TESTS, unit_tests),
+        )
+    })
+}
+
+/// Names the unit tests' binary to the integration tests: some of its tests need a machine and run in one.
+const UNIT_TESTS: &str = "TENANTD_UNIT_TESTS";
+
+/// What cargo says of a built target, as far as it matters here.
+#[derive(Deserialize)]
+struct Artifact {
+    executable: Option<PathBuf>,
+}
+
+/// Builds the unit tests, which are built already but after `cargo xtask test FILTER`, and says where they are.
+fn unit_test_binary() -> anyhow::Result<PathBuf> {
+    let build = [
+        "test",
+        "--locked",
+        "--package",
+        "tenantd",
+        "--lib",
+        "--no-run",
+        "--message-format=json",
+    ];
+    let said = process::output(process::cargo().args(build))?;
+    said.lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok()?.executable)
+        .next_back()
+        .context("cargo built no unit tests")
+}
