@@ -1,0 +1,227 @@
+//! Where everything is on the host: the one place that knows paths and unit names.
+//! It builds names and never looks whether anything is there.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::tenant::TenantId;
+
+/// The directories of one host. Tests root them elsewhere.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: Utf8PathBuf,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self::rooted("/")
+    }
+}
+
+impl Layout {
+    /// A layout below `root` instead of `/`.
+    pub fn rooted(root: impl Into<Utf8PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn at(&self, path: &str) -> Utf8PathBuf {
+        self.root.join(path)
+    }
+
+    /// Settings that the operator writes: `/etc/tenantd`.
+    pub fn config_dir(&self) -> Utf8PathBuf {
+        self.at("etc/tenantd")
+    }
+
+    /// `/etc/tenantd/node.toml`.
+    pub fn node_toml(&self) -> Utf8PathBuf {
+        self.config_dir().join("node.toml")
+    }
+
+    /// Specs that Ignition or the operator places: `/etc/tenantd/tenants.d`.
+    pub fn specs_dir(&self) -> Utf8PathBuf {
+        self.config_dir().join("tenants.d")
+    }
+
+    /// Templates that override or add to the embedded ones: `/etc/tenantd/templates.d`.
+    pub fn templates_dir(&self) -> Utf8PathBuf {
+        self.config_dir().join("templates.d")
+    }
+
+    /// Plans that override or add to the embedded ones: `/etc/tenantd/plans.d`.
+    pub fn plans_dir(&self) -> Utf8PathBuf {
+        self.config_dir().join("plans.d")
+    }
+
+    /// What must survive: `/var/lib/tenantd`.
+    pub fn data_dir(&self) -> Utf8PathBuf {
+        self.at("var/lib/tenantd")
+    }
+
+    /// The state database.
+    pub fn database(&self) -> Utf8PathBuf {
+        self.data_dir().join("state.db")
+    }
+
+    /// The node's private keys (0700).
+    pub fn keys_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("keys")
+    }
+
+    /// The default object store, `dir:/var/lib/tenantd/backups`.
+    pub fn backups_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("backups")
+    }
+
+    /// What the writer of a repository keeps locally: keys without the identity, head, index.
+    /// `name` is a tenant's id, or `.node` for the node's own repository.
+    pub fn repository_dir(&self, name: &str) -> Utf8PathBuf {
+        self.data_dir().join("repositories").join(name)
+    }
+
+    /// Where the node's own snapshot is put together.
+    pub fn node_staging_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("node-snapshot")
+    }
+
+    /// All tenants' directories (0700).
+    pub fn tenants_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("tenants")
+    }
+
+    /// One tenant's directory.
+    pub fn tenant_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenants_dir().join(tenant.as_str())
+    }
+
+    /// The tenant's state, the only part that is backed up; one directory per mount.
+    pub fn state_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("state")
+    }
+
+    /// Rebuildable caches, never backed up; one directory per mount.
+    pub fn cache_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("cache")
+    }
+
+    /// Short-lived clones that a backup reads.
+    pub fn clone_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("clone")
+    }
+
+    /// A restore in progress; becomes `state/` by one exchange of names.
+    pub fn restoring_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("restoring")
+    }
+
+    /// The state that a restore replaced, kept until the agent is healthy.
+    pub fn replaced_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("replaced")
+    }
+
+    /// Exists while the tenant is held (stopped or suspended on purpose).
+    pub fn held_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("held")
+    }
+
+    /// [`crate::tenant::Runtime`] as JSON.
+    pub fn runtime_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("runtime.json")
+    }
+
+    /// Sockets and locks, gone after a reboot: `/run/tenantd`.
+    pub fn run_dir(&self) -> Utf8PathBuf {
+        self.at("run/tenantd")
+    }
+
+    /// The API's socket.
+    pub fn api_socket(&self) -> Utf8PathBuf {
+        self.run_dir().join("api.sock")
+    }
+
+    /// A tenant's ingress socket.
+    pub fn ingress_socket(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir()
+            .join("ingress")
+            .join(format!("{tenant}.sock"))
+    }
+
+    /// The lock that whoever freezes, wakes, restores or stops a tenant holds.
+    pub fn lock_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir().join("lock").join(tenant.as_str())
+    }
+
+    /// Who froze a tenant and why, as JSON; exists while it is frozen.
+    pub fn freeze_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir().join("frozen").join(tenant.as_str())
+    }
+
+    /// The tenant's network namespace.
+    pub fn netns(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.at("run/netns").join(format!("tenant-{tenant}"))
+    }
+
+    /// Where all tenants' Quadlet files are: `/etc/containers/systemd/tenantd`.
+    pub fn quadlet_root(&self) -> Utf8PathBuf {
+        self.at("etc/containers/systemd/tenantd")
+    }
+
+    /// Where one tenant's Quadlet files are.
+    pub fn quadlet_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.quadlet_root().join(tenant.as_str())
+    }
+
+    /// Where unit files are: `/etc/systemd/system`.
+    pub fn unit_dir(&self) -> Utf8PathBuf {
+        self.at("etc/systemd/system")
+    }
+
+    /// Settings of the tenant's journal namespace.
+    pub fn journal_conf(&self, tenant: &TenantId) -> Utf8PathBuf {
+        let namespace = UnitNames(tenant).journal_namespace();
+        self.at("etc/systemd")
+            .join(format!("journald@{namespace}.conf"))
+    }
+
+    /// The root that this layout is below.
+    pub fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+}
+
+/// The names of one tenant's units and container.
+///
+/// `tenant-` and `tenantd-` keep a tenant called `backup` away from `tenantd-backup.service`.
+#[derive(Debug, Clone, Copy)]
+pub struct UnitNames<'a>(pub &'a TenantId);
+
+impl UnitNames<'_> {
+    /// The container's name, also the stem of its Quadlet file.
+    pub fn container(&self) -> String {
+        format!("tenant-{}", self.0)
+    }
+
+    /// The Quadlet file's name.
+    pub fn quadlet_file(&self) -> String {
+        format!("tenant-{}.container", self.0)
+    }
+
+    /// The agent's service, as Quadlet names it.
+    pub fn service(&self) -> String {
+        format!("tenant-{}.service", self.0)
+    }
+
+    /// The slice with the tenant's limits.
+    pub fn slice(&self) -> String {
+        format!("tenant-{}.slice", self.0.escaped())
+    }
+
+    /// The journal namespace: `journalctl --namespace=…` reads the tenant's log.
+    pub fn journal_namespace(&self) -> String {
+        format!("tenant-{}", self.0)
+    }
+
+    /// An instance of one of the static templates: `net`, `restore`, `awake`, `ingress`, `backup`.
+    pub fn instance(&self, template: &str, suffix: &str) -> String {
+        format!("tenantd-{template}@{}.{suffix}", self.0.escaped())
+    }
+}

@@ -1,0 +1,46 @@
+//! The domain: spec, plan, template, revision, state machine.
+//! Pure values and functions; nothing here knows a file, a process or a clock.
+
+mod capability;
+mod catalog;
+mod check;
+mod cpus;
+mod id;
+mod image;
+mod period;
+mod plan;
+mod problem;
+mod resolve;
+mod resolved;
+mod revision;
+mod runtime;
+pub mod schema;
+mod size;
+mod source;
+mod spec;
+mod state;
+mod suggest;
+pub mod tables;
+mod template;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use capability::{Capability, CapabilityError};
+pub use catalog::Catalog;
+pub use cpus::{Cpus, CpusError};
+pub use id::{TenantId, TenantIdError};
+pub use image::{ImageId, ImageIdError, ImageRef, ImageRefError};
+pub use period::{Period, PeriodError};
+pub use plan::{Limits, Plan};
+pub use problem::{Place, Problem, Problems};
+pub use resolve::resolve;
+pub use resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
+pub use revision::{Revision, RevisionNumber};
+pub use runtime::{HttpProbe, Runtime, StateMount, WakeMode};
+pub use size::{Size, SizeError};
+pub use source::{MAX_BYTES, Source};
+pub use spec::Spec;
+pub use state::{Edge, IllegalTransition, TenantState};
+pub use tables::{KillMode, User};
+pub use template::Template;

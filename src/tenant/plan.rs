@@ -1,0 +1,65 @@
+//! Named limits, as data.
+//! Three come with the program; the operator's files override and add.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check;
+use super::source::Source;
+use super::{Cpus, Period, Problems, Size, WakeMode};
+
+/// A plan: a name and the limits that its tenants get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "tenantd plan")]
+pub struct Plan {
+    /// The name by which specs ask for it.
+    pub name: String,
+    /// One sentence for the operator who chooses.
+    pub description: String,
+    /// When its tenants' agents run.
+    #[serde(default)]
+    pub wake: WakeMode,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// What one tenant may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// Processors, such as 0.5.
+    pub cpus: Cpus,
+    /// Memory of the agent.
+    pub memory: Size,
+    /// Storage of the tenant's state.
+    pub storage: Size,
+    /// Processes and threads.
+    #[schemars(range(min = 16, max = 65536))]
+    pub pids: u32,
+    /// Share of the disk when it is contended, 1 to 10000; 100 is everyone's default.
+    #[schemars(range(min = 1, max = 10000))]
+    pub io_weight: u16,
+    /// Size of the kept log.
+    pub log_size: Size,
+    /// Age of the kept log.
+    pub log_retention: Period,
+    /// Bytes that may leave in a month.
+    pub egress: Size,
+    /// How long the state of a terminated tenant is kept.
+    pub retention: Period,
+}
+
+impl Plan {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// Every problem of the text, each with its line and column.
+    pub fn parse(source: &Source) -> Result<Self, Problems> {
+        source.parse(|plan: &Self| {
+            let mut findings = check::name(&plan.name);
+            findings.extend(check::limits(&plan.limits));
+            findings
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! Lays a spec over its template, adds its plan and the defaults, and checks the result.
+//! The only place where a default is chosen.
+
+use std::collections::BTreeSet;
+
+use super::check;
+use super::resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
+use super::tables::{Mounts, Over, Probe};
+use super::{HttpProbe, Period, Plan, Problem, Spec, StateMount, Template};
+
+/// Longest wait for the start probe, where the template says nothing.
+const START_TIMEOUT: Period = Period::from_seconds(120);
+/// Pace of the live probe; each run is one small HTTP request from outside the container.
+const LIVE_INTERVAL: Period = Period::from_seconds(30);
+/// Longest wait for one answer of the live probe.
+const LIVE_TIMEOUT: Period = Period::from_seconds(10);
+/// Time to end; with the margin for Podman it stays below Fedora's 45 s.
+const STOP_TIMEOUT: Period = Period::from_seconds(30);
+
+/// Fills in everything that `spec` leaves open.
+///
+/// # Errors
+/// All problems that only show with template and plan at hand; their fields name keys of the
+/// spec, so that [`super::Source::locate`] can place them.
+pub fn resolve(
+    spec: &Spec,
+    template: &Template,
+    plan: &Plan,
+) -> Result<ResolvedSpec, Vec<Problem>> {
+    let container = spec.container.clone().over(template.container.clone());
+    let ingress = spec.ingress.clone().over(template.ingress.clone());
+    let probes = spec.probes.clone().over(template.probes.clone());
+    let state = spec.state.clone().over(template.state.clone());
+    let cache = spec.cache.clone().over(template.cache.clone());
+    let stop = spec.stop.clone().over(template.stop.clone());
+    let env = spec.env.clone().over(template.env.clone());
+
+    let mut problems = grants(spec, template);
+    problems.extend(check::tables(&check::Tables {
+        env: &env,
+        container: &container,
+        ingress: &ingress,
+        probes: &probes,
+        state: &state,
+        cache: &cache,
+        stop: &stop,
+    }));
+    let mut missing = |field: &[&str], what: &str, example: &str| {
+        problems.push(
+            Problem::at(
+                field.iter().copied(),
+                format!(
+                    "template `{}` has no {what}, so the spec must name one",
+                    template.name
+                ),
+            )
+            .help(format!("such as `{} = {example}`", field.join("."))),
+        );
+    };
+    let image = spec.image.clone().or_else(|| template.image.clone());
+    if image.is_none() {
+        missing(&["image"], "image", "\"localhost/agent:1\"");
+    }
+    if ingress.port.is_none() {
+        missing(&["ingress", "port"], "port", "8080");
+    }
+    if probes.start.path.is_none() {
+        missing(&["probes", "start", "path"], "start probe", "\"/health\"");
+    }
+    for (table, mounts) in [("state", &state), ("cache", &cache)] {
+        for (name, _) in mounts.iter().filter(|(_, mount)| mount.path.is_none()) {
+            missing(&[table, name, "path"], "path for it", "\"/data\"");
+        }
+    }
+    let (Some(image), Some(port), Some(start), true) = (
+        image,
+        ingress.port,
+        http(&probes.start),
+        problems.is_empty(),
+    ) else {
+        return Err(problems);
+    };
+    Ok(ResolvedSpec {
+        tenant: spec.id.clone(),
+        template: template.name.clone(),
+        plan: plan.name.clone(),
+        image,
+        wake: spec.wake.unwrap_or(plan.wake),
+        env,
+        command: container.command,
+        args: container.args,
+        user: container.user,
+        capabilities: container.capabilities.into_iter().flatten().collect(),
+        read_only: container.read_only.unwrap_or(true),
+        init: container.init.unwrap_or(true),
+        tmpfs: container.tmpfs.unwrap_or_default(),
+        workdir: container.workdir,
+        shm_size: container.shm_size,
+        port,
+        start_probe: StartProbe {
+            http: start,
+            timeout: probes.start.timeout.unwrap_or(START_TIMEOUT),
+        },
+        live_probe: http(&probes.live).map(|http| LiveProbe {
+            http,
+            interval: probes.live.interval.unwrap_or(LIVE_INTERVAL),
+            timeout: probes.live.timeout.unwrap_or(LIVE_TIMEOUT),
+        }),
+        idle_probe: http(&probes.idle),
+        state: named(state),
+        cache: named(cache),
+        stop: ResolvedStop {
+            timeout: stop.timeout.unwrap_or(STOP_TIMEOUT),
+            signal: stop.signal,
+            kill_mode: stop.kill_mode.unwrap_or_default(),
+            fatal_exit_codes: stop.fatal_exit_codes.into_iter().flatten().collect(),
+        },
+        limits: plan.limits.clone(),
+    })
+}
+
+/// A spec may lower what its template grants, never raise it.
+fn grants(spec: &Spec, template: &Template) -> Vec<Problem> {
+    let remedy = || {
+        format!(
+            "to grant it, put a template of your own into /etc/tenantd/templates.d (`tenantd templates {}` prints one to begin with)",
+            template.name
+        )
+    };
+    let granted: BTreeSet<_> = template.container.capabilities.iter().flatten().collect();
+    let mut problems: Vec<_> = spec
+        .container
+        .capabilities
+        .iter()
+        .flatten()
+        .enumerate()
+        .filter(|(_, capability)| !granted.contains(capability))
+        .map(|(index, capability)| {
+            Problem::at(
+                ["container", "capabilities", &index.to_string()],
+                format!("template `{}` does not grant {capability}", template.name),
+            )
+            .help(remedy())
+        })
+        .collect();
+    if spec.container.read_only == Some(false) && template.container.read_only != Some(false) {
+        problems.push(
+            Problem::at(
+                ["container", "read-only"],
+                format!(
+                    "template `{}` does not grant a writable image",
+                    template.name
+                ),
+            )
+            .help(remedy()),
+        );
+    }
+    problems
+}
+
+fn http(probe: &Probe) -> Option<HttpProbe> {
+    probe.path.clone().map(|path| HttpProbe {
+        path,
+        json: probe.json.unwrap_or(false),
+    })
+}
+
+fn named(mounts: Mounts) -> Vec<StateMount> {
+    mounts
+        .into_iter()
+        .filter_map(|(name, mount)| mount.path.map(|path| StateMount { name, path }))
+        .collect()
+}

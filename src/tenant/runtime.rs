@@ -1,0 +1,62 @@
+//! What a tenant's own helper processes (doors, wake, restore, backup) need to know.
+//! It is written beside the units and read without the daemon; it holds no secret.
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use super::TenantId;
+
+/// The facts of one tenant's current revision that its helper processes read.
+///
+/// Part of the unit set, so that it always belongs to the installed units; stored as
+/// JSON at [`crate::layout::Layout::runtime_file`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Runtime {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The revision these facts belong to.
+    pub revision: u64,
+    /// TCP port on 127.0.0.1 inside the tenant's namespace that the ingress leads to.
+    pub port: u16,
+    /// Answers once the agent can serve; the start job waits for it.
+    pub start_probe: HttpProbe,
+    /// Longest wait for the start probe, in seconds.
+    pub start_timeout_seconds: u32,
+    /// When the agent runs.
+    pub wake: WakeMode,
+    /// Directories below `state/` that are backed up and mounted.
+    pub state: Vec<StateMount>,
+}
+
+/// An HTTP request whose answer says how the agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HttpProbe {
+    /// Path and query, starting with `/`.
+    pub path: String,
+    /// The body must be JSON: some agents answer 200 with their web page to every path.
+    #[serde(default)]
+    pub json: bool,
+}
+
+/// One state directory and where the agent finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StateMount {
+    /// Name of the directory below the tenant's `state/`.
+    pub name: String,
+    /// Absolute path inside the container.
+    pub path: Utf8PathBuf,
+}
+
+/// When a tenant's agent runs.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum WakeMode {
+    /// From boot until it is held.
+    #[default]
+    AlwaysOn,
+}

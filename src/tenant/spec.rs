@@ -1,0 +1,80 @@
+//! What the operator wants of one tenant: `tenant.toml`.
+//! It holds the text's meaning as written; defaults and templates come in with resolving.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check;
+use super::source::Source;
+use super::tables::{Container, Env, Ingress, Mounts, Probes, Stop};
+use super::{ImageRef, Problems, TenantId, WakeMode};
+
+/// One tenant, as its operator wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "tenantd tenant")]
+pub struct Spec {
+    /// The tenant's id: lower-case letters, digits and dashes, at most 31.
+    pub id: TenantId,
+    /// The kind of agent.
+    #[serde(default = "default_template")]
+    pub template: String,
+    /// The limits it gets.
+    #[serde(default = "default_plan")]
+    pub plan: String,
+    /// The image; the template's when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRef>,
+    /// When the agent runs; the plan's choice when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<WakeMode>,
+    /// Environment variables, added to the template's. No secrets.
+    #[serde(default)]
+    pub env: Env,
+    /// What is run, and as what.
+    #[serde(default)]
+    pub container: Container,
+    /// How requests reach the agent.
+    #[serde(default)]
+    pub ingress: Ingress,
+    /// HTTP requests whose answers say how the agent is.
+    #[serde(default)]
+    pub probes: Probes,
+    /// Directories that are kept and backed up, by name.
+    #[serde(default)]
+    pub state: Mounts,
+    /// Directories that are kept on this host but can be rebuilt, by name.
+    #[serde(default)]
+    pub cache: Mounts,
+    /// How the agent ends.
+    #[serde(default)]
+    pub stop: Stop,
+}
+
+fn default_template() -> String {
+    "generic".to_owned()
+}
+
+fn default_plan() -> String {
+    "starter".to_owned()
+}
+
+impl Spec {
+    /// Reads a spec and checks all that can be checked without its template and plan.
+    ///
+    /// # Errors
+    /// Every problem of the text, each with its line and column.
+    pub fn parse(source: &Source) -> Result<Self, Problems> {
+        source.parse(|spec: &Self| {
+            check::tables(&check::Tables {
+                env: &spec.env,
+                container: &spec.container,
+                ingress: &spec.ingress,
+                probes: &spec.probes,
+                state: &spec.state,
+                cache: &spec.cache,
+                stop: &spec.stop,
+            })
+        })
+    }
+}
