@@ -1,0 +1,119 @@
+//! What this host is and has: read once, and handed to those who render and decide.
+//! It judges nothing; `doctor` and `apply` do.
+
+use std::collections::BTreeSet;
+
+use camino::Utf8Path;
+use nix::sys::statfs::{FsType, statfs};
+
+use super::files;
+
+/// `CGROUP2_SUPER_MAGIC` of the kernel's `linux/magic.h`.
+const CGROUP2_MAGIC: FsType = FsType(0x6367_7270);
+
+/// Longest fact in a file.
+const LIMIT: u64 = 4096;
+
+/// The facts of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether systemd booted this host and still runs it (`sd_booted(3)`).
+    pub systemd_booted: bool,
+    /// Whether `/sys/fs/cgroup` is the unified hierarchy.
+    pub cgroup_v2: bool,
+    /// The controllers that slices can use: `cpu`, `io`, `memory`, `pids`, …
+    pub controllers: BTreeSet<String>,
+    /// Whether `SELinux` is there and enforces.
+    pub selinux: SeLinux,
+    /// Whether this process is root.
+    pub root: bool,
+}
+
+/// What `SELinux` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeLinux {
+    /// Not in this kernel, or not mounted.
+    Absent,
+    /// It only reports.
+    Permissive,
+    /// It enforces.
+    Enforcing,
+}
+
+impl Facts {
+    /// Looks at the host whose file systems are below `root`, which is `/` but in tests.
+    pub fn gather(root: &Utf8Path) -> Self {
+        let cgroup = root.join("sys/fs/cgroup");
+        let text = |path: &str| {
+            files::read(&root.join(path), LIMIT)
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .ok()
+        };
+        Self {
+            systemd_booted: root.join("run/systemd/system").is_dir(),
+            cgroup_v2: statfs(cgroup.as_std_path())
+                .is_ok_and(|fs| fs.filesystem_type() == CGROUP2_MAGIC),
+            controllers: text("sys/fs/cgroup/cgroup.controllers")
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            selinux: match text("sys/fs/selinux/enforce").as_deref().map(str::trim) {
+                None => SeLinux::Absent,
+                Some("1") => SeLinux::Enforcing,
+                Some(_) => SeLinux::Permissive,
+            },
+            root: nix::unistd::geteuid().is_root(),
+        }
+    }
+}
+
+/// The number with which systemd's version begins: 257 of `257.13-1~deb13u1`.
+pub fn systemd_number(version: &str) -> Option<u32> {
+    let digits = version.trim_start_matches('v');
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_is_there_and_misses_what_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let empty = Facts::gather(root);
+        assert!(!empty.systemd_booted && !empty.cgroup_v2 && empty.controllers.is_empty());
+        assert_eq!(empty.selinux, SeLinux::Absent);
+
+        for dir in ["run/systemd/system", "sys/fs/cgroup", "sys/fs/selinux"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        fs::write(
+            root.join("sys/fs/cgroup/cgroup.controllers"),
+            "cpu memory\n",
+        )
+        .unwrap();
+        fs::write(root.join("sys/fs/selinux/enforce"), "1").unwrap();
+        let facts = Facts::gather(root);
+        assert!(facts.systemd_booted);
+        assert_eq!(
+            facts.controllers.into_iter().collect::<Vec<_>>(),
+            ["cpu", "memory"]
+        );
+        assert_eq!(facts.selinux, SeLinux::Enforcing);
+    }
+
+    #[test]
+    fn a_version_begins_with_its_number() {
+        assert_eq!(systemd_number("257.13-1~deb13u1"), Some(257));
+        assert_eq!(systemd_number("v258~rc1"), Some(258));
+        assert_eq!(systemd_number("255"), Some(255));
+        assert_eq!(systemd_number("rawhide"), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! Adapters: one per outside thing (systemd, Podman, network namespaces, clones, cgroups, clock).
+//! An adapter holds no policy; every file, process and clock call of the product is here.
+
+pub mod clock;
+pub mod clone;
+pub mod dirs;
+pub mod facts;
+pub mod files;
+pub mod freezer;
+pub mod journal;
+pub mod lock;
+pub mod netns;
+pub mod podman;
+pub mod probe;
+pub mod process;
+pub mod systemd;

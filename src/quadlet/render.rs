@@ -1,0 +1,144 @@
+//! Turns a resolved spec into the files of its unit set.
+//! Pure: the same arguments give the same bytes.
+
+use crate::layout::{Layout, UnitNames};
+use crate::tenant::{ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, TenantId};
+
+use super::facts::{Controller, HostFacts, IdRange};
+use super::unit_file::UnitText;
+use super::unit_set::{UnitFile, UnitSet};
+use super::{container, slice};
+
+/// Failed starts in a row before systemd gives up on an agent.
+pub(super) const RESTARTS: u32 = 5;
+/// Longest pause between two starts; the pauses grow from one second to it.
+pub(super) const RESTART_MAX_DELAY: Period = Period::from_seconds(30);
+/// What Podman needs beside the agent: to make a container, or to remove it.
+const PODMAN_MARGIN: Period = Period::from_seconds(15);
+
+/// Why a tenant cannot be rendered for this host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A limit could not be enforced.
+    #[error(
+        "tenant {tenant}: this host has no {} controller for cgroups, so its limits cannot be kept; \
+         enable it, or write `allow-missing-controllers = true` into /etc/tenantd/node.toml to go without",
+        list(controllers)
+    )]
+    MissingControllers {
+        /// The tenant.
+        tenant: TenantId,
+        /// What the host lacks.
+        controllers: Vec<Controller>,
+    },
+}
+
+fn list(controllers: &[Controller]) -> String {
+    controllers
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The files of one revision of a tenant.
+///
+/// `image` is the id that the spec's image has now; `ids` is the tenant's own range for life.
+///
+/// # Errors
+/// The host lacks a controller that a limit needs, and nobody allowed that.
+pub fn render(
+    spec: &ResolvedSpec,
+    revision: RevisionNumber,
+    image: &ImageId,
+    ids: IdRange,
+    facts: &HostFacts,
+    layout: &Layout,
+) -> Result<UnitSet, RenderError> {
+    let missing = facts.missing_controllers();
+    if !missing.is_empty() && !facts.allow_missing_controllers {
+        return Err(RenderError::MissingControllers {
+            tenant: spec.tenant.clone(),
+            controllers: missing,
+        });
+    }
+    let tenant = &spec.tenant;
+    let names = UnitNames(tenant);
+    let units = layout.unit_dir();
+    let socket = names.instance("ingress", "socket");
+    let mut set = UnitSet::default();
+    set.add(
+        layout.quadlet_dir(tenant).join(names.quadlet_file()),
+        UnitFile::Text(container::text(spec, revision, image, ids, facts, layout)),
+    );
+    set.add(
+        units.join(names.slice()),
+        UnitFile::Text(slice::text(spec, revision, facts)),
+    );
+    set.add(
+        units.join("sockets.target.wants").join(socket),
+        UnitFile::Link(units.join("tenantd-ingress@.socket")),
+    );
+    set.add(
+        layout.journal_conf(tenant),
+        UnitFile::Text(journal(spec, revision)),
+    );
+    set.add(
+        layout.runtime_file(tenant),
+        UnitFile::Text(runtime_json(spec, revision)),
+    );
+    Ok(set)
+}
+
+/// The comment that every rendered file begins with.
+pub(super) fn headline(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
+    format!(
+        "tenantd wrote this for tenant {}, revision {revision}. Change the spec, not this file.",
+        spec.tenant
+    )
+}
+
+/// Longest time from the start of the container to its first answer.
+pub(super) fn start_timeout(spec: &ResolvedSpec) -> Period {
+    spec.start_probe.timeout.plus(PODMAN_MARGIN)
+}
+
+/// Longest time from asking the agent to end until its container is gone.
+pub(super) fn stop_timeout(spec: &ResolvedSpec) -> Period {
+    spec.stop.timeout.plus(PODMAN_MARGIN)
+}
+
+/// The time in which [`RESTARTS`] starts count as a crash loop, even if each takes as long as
+/// it may: a shorter one would let an agent that never answers try for ever. Stopping is not
+/// counted in, since agents also restart themselves and a long window would punish them.
+pub(super) fn restart_window(spec: &ResolvedSpec) -> Period {
+    start_timeout(spec).plus(RESTART_MAX_DELAY).times(RESTARTS)
+}
+
+/// Settings of the tenant's own journal.
+fn journal(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
+    let mut conf = UnitText::new(headline(spec, revision));
+    conf.section("Journal")
+        .key("Storage", "persistent")
+        .key("SystemMaxUse", spec.limits.log_size.bytes())
+        .key("MaxRetentionSec", spec.limits.log_retention);
+    conf.finish()
+}
+
+fn runtime_json(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
+    let runtime = Runtime {
+        tenant: spec.tenant.clone(),
+        revision: revision.0,
+        port: spec.port,
+        start_probe: spec.start_probe.http.clone(),
+        start_timeout_seconds: spec.start_probe.timeout.seconds(),
+        wake: spec.wake,
+        state: spec.state.clone(),
+    };
+    let json = serde_json::to_string_pretty(&runtime);
+    // Strings, numbers and lists always serialise.
+    format!(
+        "{}\n",
+        json.expect("Runtime has no map with other keys than strings")
+    )
+}

@@ -1,0 +1,142 @@
+//! Complete unit sets, as they are installed.
+
+use std::fmt::Write;
+
+use super::{Controller, HostFacts, IdRange, RenderError, UnitFile, UnitSet, render};
+use crate::layout::Layout;
+use crate::tenant::{Catalog, ImageId, ResolvedSpec, RevisionNumber, Source};
+
+pub(super) fn resolved(spec: &str) -> ResolvedSpec {
+    let source = Source::new("test.toml", spec);
+    match Catalog::builtin().resolve(&source) {
+        Ok((_, resolved)) => resolved,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+pub(super) fn image() -> ImageId {
+    "0123456789abcdef".repeat(4).parse().unwrap()
+}
+
+pub(super) fn rendered(spec: &str, facts: &HostFacts) -> Result<UnitSet, RenderError> {
+    render(
+        &resolved(spec),
+        RevisionNumber(3),
+        &image(),
+        IdRange::nth(1).unwrap(),
+        facts,
+        &Layout::default(),
+    )
+}
+
+fn shown(set: &UnitSet) -> String {
+    let mut out = String::new();
+    for (path, file) in set.iter() {
+        match file {
+            UnitFile::Text(text) => write!(out, "==> {path}\n{text}\n").unwrap(),
+            UnitFile::Link(target) => write!(out, "==> {path} -> {target}\n\n").unwrap(),
+        }
+    }
+    out
+}
+
+pub(super) const OPENCLAW: &str = r#"
+    id = "acme"
+    template = "openclaw"
+    [env]
+    TZ = "Europe/Berlin"
+"#;
+
+pub(super) const GENERIC: &str = r#"
+    id = "foo-bar"
+    plan = "pro"
+    image = "localhost/agent:1"
+    [container]
+    args = ["--verbose"]
+    workdir = "/srv"
+    tmpfs = ["/scratch"]
+    shm-size = "256MiB"
+    [ingress]
+    port = 8080
+    [probes.start]
+    path = "/health"
+    [state.data]
+    path = "/data"
+    [cache.models]
+    path = "/models"
+    [stop]
+    signal = "SIGINT"
+"#;
+
+pub(super) const BACKUP: &str = "id = \"backup\"\ntemplate = \"nanobot\"\nplan = \"team\"\n";
+
+pub(super) const HOSTILE: &str = r#"
+    id = "hostile"
+    image = "localhost/agent:1"
+    [container]
+    command = ["/bin/sh", "-c", "echo \"$HOME\" '%h' ; exit \\$?", "", ";"]
+    args = ["%n", "$$", "a\tb", "'", "\"", "\\", "-x ;", "ünï"]
+    [env]
+    DOLLAR = "$PATH ${PATH} $$"
+    PERCENT = "100%% of %h"
+    QUOTES = "'single' \"double\" \\back\\slash\\"
+    SPACES = "  leading and trailing  "
+    EMPTY = ""
+    [ingress]
+    port = 8080
+    [probes.start]
+    path = "/%7Euser?q=$1"
+"#;
+
+#[test]
+fn openclaw() {
+    insta::assert_snapshot!(shown(&rendered(OPENCLAW, &HostFacts::complete()).unwrap()));
+}
+
+#[test]
+fn nanobot_of_a_tenant_called_backup() {
+    insta::assert_snapshot!(shown(&rendered(BACKUP, &HostFacts::complete()).unwrap()));
+}
+
+#[test]
+fn generic_with_a_dash_in_its_id_under_selinux() {
+    let facts = HostFacts {
+        selinux: true,
+        ..HostFacts::complete()
+    };
+    insta::assert_snapshot!(shown(&rendered(GENERIC, &facts).unwrap()));
+}
+
+#[test]
+fn values_full_of_signs() {
+    insta::assert_snapshot!(shown(&rendered(HOSTILE, &HostFacts::complete()).unwrap()));
+}
+
+#[test]
+fn a_host_without_controllers_is_refused_unless_allowed() {
+    let mut facts = HostFacts {
+        controllers: [Controller::Cpu].into(),
+        ..HostFacts::complete()
+    };
+    let error = rendered(OPENCLAW, &facts).unwrap_err();
+    insta::assert_snapshot!(error);
+    facts.allow_missing_controllers = true;
+    let set = rendered(OPENCLAW, &facts).unwrap();
+    let text = shown(&set);
+    assert!(
+        !text.contains("--memory") && !text.contains("PidsLimit"),
+        "{text}"
+    );
+    assert!(
+        text.contains("--cpus=0.5") && text.contains("no memory controller"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let render = || rendered(GENERIC, &HostFacts::complete()).unwrap();
+    assert_eq!(render().hash(), render().hash());
+    let other = rendered(BACKUP, &HostFacts::complete()).unwrap();
+    assert_ne!(render().hash(), other.hash());
+}
