@@ -1,0 +1,354 @@
+//! How a running agent's files are read as of one moment, with a short pause.
+//!
+//! Most files are read while the agent runs; in the pause everything is looked at again, and only what
+//! changed since is cloned. A file counts as unchanged when its stamp is equal **and** it was last changed
+//! before the `syncfs` that began the reading: that wrote out and write-protected every mapped page, so any
+//! later write, also through a mapping, gives the file a new ctime.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+use rustix::fs::OFlags;
+
+use super::entry::Xattrs;
+use super::files;
+use super::index::{FileRecord, FileStamp};
+use super::path;
+use super::pipeline::{Pipeline, PipelineError};
+use super::progress::{Progress, Stage};
+use super::record::CaptureReport;
+use super::scan::{FoundKind, Scan, ScanError, is_vanished, scan};
+use crate::failpoint;
+use crate::host::clone::clone_or_copy;
+
+/// Before Linux 6.13 a file's times advance once per timer tick, at most 10 ms apart; a change
+/// within this time before a look may not be visible in the stamp.
+const TICK_NANOS: i128 = 20_000_000;
+
+/// Why files could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A directory of the host.
+    #[error("{path} cannot be {action}")]
+    Directory {
+        /// `opened`, `made` or `synced`.
+        action: &'static str,
+        /// Which.
+        path: Utf8PathBuf,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The scan.
+    #[error("the files could not be listed")]
+    Scan(#[source] ScanError),
+    /// A file.
+    #[error("{path:?} could not be {action}; nothing was committed")]
+    File {
+        /// `read` or `cloned`.
+        action: &'static str,
+        /// Its escaped path from the root.
+        path: String,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The pipeline.
+    #[error("the files could not be stored")]
+    Pipeline(#[source] PipelineError),
+}
+
+/// A file that was cloned and waits to be read.
+struct Cloned {
+    path: Vec<u8>,
+    stamp: FileStamp,
+    xattrs: Xattrs,
+    clone: Utf8PathBuf,
+}
+
+/// Reads the files below a root, in the steps that `snapshot` puts around the pause.
+pub struct Capture {
+    root: File,
+    clones: Utf8PathBuf,
+    /// When the last `syncfs` began.
+    synced: i128,
+    /// Files as they were read by this or an earlier snapshot.
+    records: HashMap<Vec<u8>, FileRecord>,
+    waiting: Vec<Cloned>,
+    /// What was found in the pause.
+    scan: Scan,
+    /// What was done.
+    pub report: CaptureReport,
+    progress: Arc<dyn Progress>,
+}
+
+impl Capture {
+    /// Opens the root and empties the directory for clones.
+    ///
+    /// # Errors
+    /// One of them is not usable.
+    pub fn new(
+        root: &Utf8Path,
+        clones: &Utf8Path,
+        earlier: Vec<(Vec<u8>, FileRecord)>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, CaptureError> {
+        let failed = |action, path: &Utf8Path| {
+            let path = path.to_owned();
+            move |source| CaptureError::Directory {
+                action,
+                path,
+                source,
+            }
+        };
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(root)
+            .map_err(failed("opened", root))?;
+        remove_directory(clones)
+            .and_then(|()| {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(clones)
+            })
+            .map_err(failed("made", clones))?;
+        Ok(Self {
+            root: opened,
+            clones: clones.to_owned(),
+            synced: i128::MIN,
+            records: earlier.into_iter().collect(),
+            waiting: Vec::new(),
+            scan: Scan::default(),
+            report: CaptureReport::default(),
+            progress,
+        })
+    }
+
+    /// Reads, while the agent runs, what changed since it was last read and is at rest.
+    ///
+    /// `now` is the time of day before the call. Gives the number of bytes read.
+    ///
+    /// # Errors
+    /// See [`CaptureError`].
+    pub fn read_live(
+        &mut self,
+        pipeline: &mut Pipeline,
+        now: Timestamp,
+    ) -> Result<u64, CaptureError> {
+        self.synced = now.as_nanosecond();
+        rustix::fs::syncfs(&self.root).map_err(|error| CaptureError::Directory {
+            action: "synced",
+            path: self.clones.clone(),
+            source: error.into(),
+        })?;
+        self.progress.stage(Stage::Scan, None, None);
+        let scan = scan(&self.root).map_err(CaptureError::Scan)?;
+        self.progress
+            .stage(Stage::Read, Some(scan.bytes), Some(scan.files));
+        let mut bytes = 0;
+        for found in scan.found {
+            let FoundKind::File(stamp) = found.kind else {
+                continue;
+            };
+            if !self.is_current(&found.path, &stamp) && self.is_settled(&stamp) {
+                bytes += self.read_one(pipeline, found.path, stamp)?;
+            }
+            self.progress.bytes(stamp.size);
+            self.progress.files(1);
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a live file and keeps the result if it did not change meanwhile.
+    fn read_one(
+        &mut self,
+        pipeline: &mut Pipeline,
+        path: Vec<u8>,
+        stamp: FileStamp,
+    ) -> Result<u64, CaptureError> {
+        let Some(file) = self.open_file(&path, "read")? else {
+            return Ok(0);
+        };
+        let read = pipeline
+            .read(&file, stamp.size)
+            .map_err(CaptureError::Pipeline)?;
+        let content = read.map_err(|source| file_error("read", &path, source))?;
+        let xattrs = files::xattrs(&file).map_err(|source| file_error("read", &path, source))?;
+        let after =
+            rustix::fs::fstat(&file).map_err(|error| file_error("read", &path, error.into()))?;
+        if let Some(content) = content.filter(|_| files::stamp(&after) == stamp) {
+            let content = content.into_boxed_slice();
+            self.records.insert(
+                path,
+                FileRecord {
+                    stamp,
+                    settled: true,
+                    xattrs,
+                    content,
+                },
+            );
+            self.report.read_live += 1;
+        }
+        Ok(stamp.size)
+    }
+
+    /// While nothing writes: looks at everything again and clones what changed.
+    ///
+    /// # Errors
+    /// See [`CaptureError`].
+    pub fn clone_changed(&mut self) -> Result<(), CaptureError> {
+        self.progress.stage(Stage::Clone, None, None);
+        let mut scan = scan(&self.root).map_err(CaptureError::Scan)?;
+        let mut vanished = 0;
+        for found in &scan.found {
+            let FoundKind::File(stamp) = &found.kind else {
+                continue;
+            };
+            if !self.is_current(&found.path, stamp) && !self.clone_one(&found.path)? {
+                // What an earlier snapshot knew of it must not stand in for it.
+                self.records.remove(&found.path);
+                vanished += 1;
+            }
+        }
+        failpoint::hit("backup.while-paused");
+        scan.skipped.vanished += vanished;
+        self.report.skipped = scan.skipped;
+        self.scan = scan;
+        Ok(())
+    }
+
+    fn clone_one(&mut self, path: &[u8]) -> Result<bool, CaptureError> {
+        let failed = |source| file_error("cloned", path, source);
+        let Some(file) = self.open_file(path, "cloned")? else {
+            return Ok(false);
+        };
+        let clone = self.clones.join(self.waiting.len().to_string());
+        let to = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&clone)
+            .map_err(failed)?;
+        let kind = clone_or_copy(&file, &to).map_err(failed)?;
+        self.report.count_clone(kind);
+        let xattrs = files::xattrs(&file).map_err(failed)?;
+        // The clone's own size: without a real pause the file may have grown meanwhile.
+        let size = to.metadata().map_err(failed)?.len();
+        let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
+        let stamp = FileStamp {
+            size,
+            ..files::stamp(&stat)
+        };
+        self.waiting.push(Cloned {
+            path: path.to_vec(),
+            stamp,
+            xattrs,
+            clone,
+        });
+        Ok(true)
+    }
+
+    /// Reads the clones, while the agent runs again.
+    ///
+    /// # Errors
+    /// See [`CaptureError`].
+    pub fn read_clones(&mut self, pipeline: &mut Pipeline) -> Result<(), CaptureError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let bytes = waiting.iter().map(|cloned| cloned.stamp.size).sum();
+        self.progress
+            .stage(Stage::ReadClones, Some(bytes), Some(waiting.len() as u64));
+        for Cloned {
+            path,
+            stamp,
+            xattrs,
+            clone,
+        } in waiting
+        {
+            let failed = |source| file_error("read", &path, source);
+            let file = File::open(&clone).map_err(failed)?;
+            let read = pipeline
+                .read(&file, stamp.size)
+                .map_err(CaptureError::Pipeline)?;
+            let content = read.map_err(failed)?.ok_or_else(|| {
+                failed(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the clone was cut short",
+                ))
+            })?;
+            // Without reflinks a clone takes space that others may need.
+            fs::remove_file(&clone).map_err(failed)?;
+            let settled = self.is_settled(&stamp);
+            let content = content.into_boxed_slice();
+            self.records.insert(
+                path,
+                FileRecord {
+                    stamp,
+                    settled,
+                    xattrs,
+                    content,
+                },
+            );
+            self.progress.bytes(stamp.size);
+            self.progress.files(1);
+        }
+        remove_directory(&self.clones).map_err(|source| CaptureError::Directory {
+            action: "removed",
+            path: self.clones.clone(),
+            source,
+        })
+    }
+
+    /// What was found in the pause, what each file holds, and the report.
+    pub fn finish(self) -> (Scan, HashMap<Vec<u8>, FileRecord>, CaptureReport) {
+        (self.scan, self.records, self.report)
+    }
+
+    fn is_current(&self, path: &[u8], stamp: &FileStamp) -> bool {
+        self.records
+            .get(path)
+            .is_some_and(|record| record.settled && record.stamp == *stamp)
+    }
+
+    fn is_settled(&self, stamp: &FileStamp) -> bool {
+        stamp.ctime.as_nanos() + TICK_NANOS < self.synced
+    }
+
+    /// Opens a regular file; `None` if it is gone or something else by now.
+    fn open_file(
+        &mut self,
+        path: &[u8],
+        action: &'static str,
+    ) -> Result<Option<File>, CaptureError> {
+        let file = match files::open_below(self.root.as_fd(), path, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(error) if is_vanished(&error) => return Ok(None),
+            Err(error) => return Err(file_error(action, path, error)),
+        };
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        Ok(is_file.then_some(file))
+    }
+}
+
+fn file_error(action: &'static str, path: &[u8], source: io::Error) -> CaptureError {
+    CaptureError::File {
+        action,
+        path: path::show(path),
+        source,
+    }
+}
+
+fn remove_directory(path: &Utf8Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,369 @@
+//! What the writer remembers of its last commit: packs, places of chunks, parts of the tree, and what
+//! each file looked like. It is a cache: losing it costs one full upload, and it never leaves the host.
+
+use std::collections::HashMap;
+use std::io;
+
+use camino::Utf8Path;
+
+use super::commit::ObjectRef;
+use super::entry::{FileTime, Xattrs};
+use super::id::{ChunkId, Digest};
+use super::local_file;
+use super::pack::Place;
+use super::wire::{Reader, Writer};
+
+const MAGIC: &[u8] = b"tenantd-index-1\n";
+
+/// A piece of a file by the name of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A chunk and its length.
+    Chunk(ChunkId, u32),
+    /// A hole.
+    Hole(u64),
+}
+
+/// What tells that a file was not written since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    /// Device and inode.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: FileTime,
+    /// Last change of anything; no process can set it.
+    pub ctime: FileTime,
+}
+
+/// A file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRecord {
+    /// How it looked.
+    pub stamp: FileStamp,
+    /// Whether an equal stamp proves an equal file: it had not been changed
+    /// shortly before it was looked at.
+    pub settled: bool,
+    /// Its attributes.
+    pub xattrs: Xattrs,
+    /// Its content.
+    pub content: Box<[Content]>,
+}
+
+/// Where a known chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// Number of the pack in [`Index::packs`].
+    pub pack: u32,
+    /// Where in it.
+    pub place: Place,
+}
+
+/// A list of packs that the last commit names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackList {
+    /// The list's object.
+    pub object: ObjectRef,
+    /// What it lists.
+    pub packs: Vec<Digest>,
+}
+
+/// A part of the last tree: the keyed hash of its plain bytes, and its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreePart {
+    /// Keyed hash of the plain part.
+    pub plain: ChunkId,
+    /// Its object.
+    pub object: ObjectRef,
+}
+
+/// All that the writer remembers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Index {
+    /// The packs that the last commit names.
+    pub packs: Vec<ObjectRef>,
+    /// The chunks in them.
+    pub chunks: HashMap<ChunkId, Located>,
+    /// The lists that the last commit names.
+    pub lists: Vec<PackList>,
+    /// The parts of its tree.
+    pub tree: Vec<TreePart>,
+    /// Its files, sorted by [`super::path::compare`].
+    pub files: Vec<(Vec<u8>, FileRecord)>,
+}
+
+impl Index {
+    /// Reads the index of the commit with this digest.
+    ///
+    /// `None` where there is none, it is another commit's or it is damaged: the caller then starts
+    /// from nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn load(file: &Utf8Path, commit: &Digest) -> io::Result<Option<Self>> {
+        match std::fs::read(file) {
+            Ok(bytes) => Ok(Self::decode(&bytes, commit)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the index of the commit with this digest, durably and at once.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, file: &Utf8Path, commit: &Digest) -> io::Result<()> {
+        local_file::write(file, &self.encode(commit))
+    }
+
+    fn encode(&self, commit: &Digest) -> Vec<u8> {
+        let mut out = Writer::new(MAGIC);
+        out.fixed(&commit.0);
+        out.length(self.packs.len());
+        for pack in &self.packs {
+            object_out(&mut out, pack);
+        }
+        out.length(self.chunks.len());
+        for (id, located) in &self.chunks {
+            out.fixed(&id.0);
+            for number in [
+                located.pack,
+                located.place.offset,
+                located.place.stored,
+                located.place.length,
+            ] {
+                out.u32(number);
+            }
+        }
+        out.length(self.lists.len());
+        for list in &self.lists {
+            object_out(&mut out, &list.object);
+            out.length(list.packs.len());
+            for pack in &list.packs {
+                out.fixed(&pack.0);
+            }
+        }
+        out.length(self.tree.len());
+        for part in &self.tree {
+            out.fixed(&part.plain.0);
+            object_out(&mut out, &part.object);
+        }
+        out.length(self.files.len());
+        for (path, record) in &self.files {
+            out.bytes(path);
+            record_out(&mut out, record);
+        }
+        out.finish()
+    }
+
+    fn decode(bytes: &[u8], commit: &Digest) -> Option<Self> {
+        let mut from = Reader::new(bytes, MAGIC)?;
+        if from.fixed::<32>()? != commit.0 {
+            return None;
+        }
+        let packs = (0..from.length()?)
+            .map(|_| object_in(&mut from))
+            .collect::<Option<_>>()?;
+        let count = from.length()?;
+        let mut chunks = HashMap::with_capacity(count);
+        for _ in 0..count {
+            let id = ChunkId(from.fixed()?);
+            let pack = from.u32()?;
+            let place = Place {
+                offset: from.u32()?,
+                stored: from.u32()?,
+                length: from.u32()?,
+            };
+            chunks.insert(id, Located { pack, place });
+        }
+        let mut lists = Vec::new();
+        for _ in 0..from.length()? {
+            let object = object_in(&mut from)?;
+            let count = from.length()?;
+            let packs = (0..count)
+                .map(|_| from.fixed().map(Digest))
+                .collect::<Option<_>>()?;
+            lists.push(PackList { object, packs });
+        }
+        let mut tree = Vec::new();
+        for _ in 0..from.length()? {
+            tree.push(TreePart {
+                plain: ChunkId(from.fixed()?),
+                object: object_in(&mut from)?,
+            });
+        }
+        let count = from.length()?;
+        let mut files = Vec::with_capacity(count);
+        for _ in 0..count {
+            let path = from.bytes()?.to_vec();
+            files.push((path, record_in(&mut from)?));
+        }
+        from.is_empty().then_some(Self {
+            packs,
+            chunks,
+            lists,
+            tree,
+            files,
+        })
+    }
+}
+
+fn object_out(out: &mut Writer, object: &ObjectRef) {
+    out.fixed(&object.sha256.0);
+    out.u64(object.size);
+}
+
+fn object_in(from: &mut Reader<'_>) -> Option<ObjectRef> {
+    Some(ObjectRef {
+        sha256: Digest(from.fixed()?),
+        size: from.u64()?,
+    })
+}
+
+fn time_out(out: &mut Writer, time: FileTime) {
+    out.u64(time.seconds.cast_unsigned());
+    out.u32(time.nanos);
+}
+
+fn time_in(from: &mut Reader<'_>) -> Option<FileTime> {
+    Some(FileTime {
+        seconds: from.u64()?.cast_signed(),
+        nanos: from.u32()?,
+    })
+}
+
+fn record_out(out: &mut Writer, record: &FileRecord) {
+    let FileStamp {
+        device,
+        inode,
+        size,
+        mtime,
+        ctime,
+    } = record.stamp;
+    for number in [device, inode, size] {
+        out.u64(number);
+    }
+    time_out(out, mtime);
+    time_out(out, ctime);
+    out.u32(record.settled.into());
+    out.length(record.xattrs.len());
+    for (name, value) in &record.xattrs {
+        out.bytes(name.as_bytes());
+        out.bytes(value);
+    }
+    out.length(record.content.len());
+    for content in &record.content {
+        match content {
+            Content::Chunk(id, length) => {
+                out.u32(*length);
+                out.fixed(&id.0);
+            }
+            // A chunk is never empty, so zero says "hole".
+            Content::Hole(length) => {
+                out.u32(0);
+                out.u64(*length);
+            }
+        }
+    }
+}
+
+fn record_in(from: &mut Reader<'_>) -> Option<FileRecord> {
+    let (device, inode, size) = (from.u64()?, from.u64()?, from.u64()?);
+    let (mtime, ctime) = (time_in(from)?, time_in(from)?);
+    let settled = from.u32()? != 0;
+    let mut xattrs = Xattrs::new();
+    for _ in 0..from.length()? {
+        let name = String::from_utf8(from.bytes()?.to_vec()).ok()?;
+        xattrs.insert(name, from.bytes()?.to_vec());
+    }
+    let mut content = Vec::with_capacity(from.length()?);
+    for _ in 0..content.capacity() {
+        content.push(match from.u32()? {
+            0 => Content::Hole(from.u64()?),
+            length => Content::Chunk(ChunkId(from.fixed()?), length),
+        });
+    }
+    let stamp = FileStamp {
+        device,
+        inode,
+        size,
+        mtime,
+        ctime,
+    };
+    Some(FileRecord {
+        stamp,
+        settled,
+        xattrs,
+        content: content.into_boxed_slice(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> Index {
+        let object = ObjectRef {
+            sha256: Digest([1; 32]),
+            size: 9,
+        };
+        let time = FileTime {
+            seconds: -5,
+            nanos: 7,
+        };
+        let stamp = FileStamp {
+            device: 1,
+            inode: 2,
+            size: 3,
+            mtime: time,
+            ctime: time,
+        };
+        let place = Place {
+            offset: 1,
+            stored: 2,
+            length: 3,
+        };
+        let record = FileRecord {
+            stamp,
+            settled: true,
+            xattrs: Xattrs::from([("user.a".to_owned(), vec![0, 255])]),
+            content: [Content::Chunk(ChunkId([4; 32]), 3), Content::Hole(1 << 40)].into(),
+        };
+        Index {
+            packs: vec![object],
+            chunks: HashMap::from([(ChunkId([4; 32]), Located { pack: 0, place })]),
+            lists: vec![PackList {
+                object,
+                packs: vec![Digest([1; 32])],
+            }],
+            tree: vec![TreePart {
+                plain: ChunkId([8; 32]),
+                object,
+            }],
+            files: vec![(b"a\xff".to_vec(), record)],
+        }
+    }
+
+    #[test]
+    fn an_index_is_read_back_for_its_commit_only() {
+        let commit = Digest([2; 32]);
+        let bytes = index().encode(&commit);
+        assert_eq!(Index::decode(&bytes, &commit), Some(index()));
+        assert_eq!(Index::decode(&bytes, &Digest([3; 32])), None);
+    }
+
+    #[test]
+    fn a_damaged_index_is_no_index() {
+        let commit = Digest([2; 32]);
+        let good = index().encode(&commit);
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x10;
+            assert_eq!(Index::decode(&bytes, &commit), None, "byte {at}");
+            assert_eq!(Index::decode(&good[..at], &commit), None, "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Small files of the host, replaced as a whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use camino::Utf8Path;
+
+/// Writes `bytes` (mode 0600) under a temporary name, syncs, renames, and syncs the directory.
+///
+/// # Errors
+/// Any I/O error; the old file is then untouched.
+pub fn write(file: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = file.with_extension("new");
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(&temporary, file)?;
+    sync_parent(file)
+}
+
+/// Removes a file that may be gone already.
+///
+/// # Errors
+/// Any other I/O error.
+pub fn remove(file: &Utf8Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync_parent(file),
+    }
+}
+
+/// Reads a file that may not be there.
+///
+/// # Errors
+/// Any other I/O error.
+pub fn read(file: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_parent(file: &Utf8Path) -> io::Result<()> {
+    match file.parent() {
+        Some(parent) if parent != "" => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}

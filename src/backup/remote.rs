@@ -1,0 +1,470 @@
+//! The reader's side of a repository: nothing it reads is believed before signature and hash are checked.
+//! Listing and verifying need no identity; trees and packs do.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+
+use super::commit::{Ambiguous, Chain, CommitError, MAX_COMMIT, ObjectRef, SignedCommit, choose};
+use super::id::{BucketPrefix, Digest, RepositoryId};
+use super::keys::Trust;
+use super::names::{CommitName, ObjectNames};
+use super::pack::MAX_PACK;
+use super::pack_list::{ListObject, MAX_LIST};
+use super::repository::{Adopted, REPOSITORY_FORMAT, RepositoryObject};
+use super::seal::{self, Identity, MAX_KEYS, RepositoryKeys, SealError};
+use super::tree::{MAX_PART, Tree, TreeError, TreeReader};
+use crate::object_store::{ObjectStore, StoreError};
+
+/// Small objects that are read at the same time.
+const READERS: usize = 16;
+/// More commits or keys than this are not one repository's.
+const MAX_LISTED: usize = 200_000;
+const MAX_KEY_OBJECTS: usize = 64;
+const MAX_REPOSITORY_OBJECT: u64 = 4096;
+
+/// Why a repository could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The object store.
+    #[error("the repository could not be read")]
+    Store(#[source] StoreError),
+    /// `repository.json` is not one of version 1.
+    #[error("repository {0} is not one that this version reads; a newer tenantd may")]
+    Format(BucketPrefix),
+    /// Another repository is stored there.
+    #[error("repository {prefix} is {found}, but {expected} was expected: it was exchanged")]
+    Exchanged {
+        /// Where.
+        prefix: BucketPrefix,
+        /// What is there.
+        found: RepositoryId,
+        /// What should be.
+        expected: RepositoryId,
+    },
+    /// Too many objects.
+    #[error("there are more than {MAX_LISTED} commits, which no repository of ours has")]
+    TooMany,
+    /// An object's bytes do not have the hash that a signed commit names.
+    #[error(
+        "{name} was changed or cut short: its SHA-256 is not the one that the signed commit names"
+    )]
+    Changed {
+        /// The object.
+        name: String,
+    },
+    /// None of the key objects can be opened.
+    #[error(
+        "none of the identities given opens the keys of the repository; use the operator's or \
+         escrow's identity (`AGE-SECRET-KEY-1…`)"
+    )]
+    NoKey,
+    /// A tree part cannot be opened.
+    #[error("{name} cannot be decrypted")]
+    Open {
+        /// The object.
+        name: String,
+        /// Why.
+        #[source]
+        source: SealError,
+    },
+    /// A tree part is not zstd, or expands beyond reason.
+    #[error("{name} cannot be decompressed to at most {MAX_PART} bytes")]
+    Decompress {
+        /// The object.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The tree is refused.
+    #[error("the tree of snapshot {commit} is refused; nothing was written")]
+    Tree {
+        /// The snapshot.
+        commit: CommitName,
+        /// Why.
+        #[source]
+        source: TreeError,
+    },
+    /// A list of packs is not one.
+    #[error("{name} is not a list of packs, or names one twice")]
+    List {
+        /// The object.
+        name: String,
+    },
+    /// There is no snapshot that could be taken.
+    #[error("the repository has no snapshot that a trusted node signed ({refused} were refused)")]
+    Empty {
+        /// How many commits were refused.
+        refused: usize,
+    },
+    /// No snapshot, or more than one, is named so.
+    #[error("{0:?} names no snapshot, or several; `tenantd snapshots` lists them")]
+    Unknown(String),
+    /// The newest cannot be told.
+    #[error("the newest snapshot cannot be told")]
+    Ambiguous(#[source] Ambiguous),
+    /// A worker died.
+    #[error("a worker stopped unexpectedly")]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+/// A commit that was not accepted.
+#[derive(Debug)]
+pub struct RefusedCommit {
+    /// Its name.
+    pub name: CommitName,
+    /// Why.
+    pub reason: CommitError,
+}
+
+/// All snapshots of a repository that a trusted node signed.
+#[derive(Debug)]
+pub struct Snapshots {
+    /// Accepted commits, newest first.
+    pub commits: Vec<SignedCommit>,
+    /// The others, to be reported.
+    pub refused: Vec<RefusedCommit>,
+}
+
+impl Snapshots {
+    /// The chain from the newest commit, and what is not on it.
+    ///
+    /// # Errors
+    /// There is none, or two claim to be the newest.
+    pub fn chain(&self) -> Result<Chain, RemoteError> {
+        choose(self.commits.iter())
+            .map_err(RemoteError::Ambiguous)?
+            .ok_or(RemoteError::Empty {
+                refused: self.refused.len(),
+            })
+    }
+
+    /// The newest commit.
+    ///
+    /// # Errors
+    /// As [`Self::chain`].
+    pub fn newest(&self) -> Result<&SignedCommit, RemoteError> {
+        let head = self.chain()?.line[0];
+        self.commits
+            .iter()
+            .find(|commit| commit.name == head)
+            .ok_or(RemoteError::Empty {
+                refused: self.refused.len(),
+            })
+    }
+
+    /// The commit whose digest begins with `text` (at least six digits) or whose sequence it is.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn named(&self, text: &str) -> Result<&SignedCommit, RemoteError> {
+        let fits = |commit: &&SignedCommit| {
+            let digest = text.len() >= 6 && commit.name.digest.to_string().starts_with(text);
+            digest || commit.name.sequence.to_string() == text
+        };
+        let mut found = self.commits.iter().filter(fits);
+        match (found.next(), found.next()) {
+            (Some(commit), None) => Ok(commit),
+            _ => Err(RemoteError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+/// A repository in an object store, opened for reading.
+#[derive(Debug, Clone)]
+pub struct RemoteRepository {
+    store: Arc<dyn ObjectStore>,
+    names: ObjectNames,
+    object: RepositoryObject,
+    trust: Trust,
+}
+
+impl RemoteRepository {
+    /// Opens the repository at `prefix`, which should be `expected` where the caller knows.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        prefix: BucketPrefix,
+        expected: Option<RepositoryId>,
+        trust: Trust,
+    ) -> Result<Self, RemoteError> {
+        let names = ObjectNames(prefix);
+        let bytes = store
+            .get(&names.repository(), MAX_REPOSITORY_OBJECT)
+            .await
+            .map_err(RemoteError::Store)?;
+        let object: RepositoryObject = serde_json::from_slice(&bytes)
+            .ok()
+            .filter(|object: &RepositoryObject| {
+                object.format == REPOSITORY_FORMAT && object.version == 1
+            })
+            .ok_or(RemoteError::Format(prefix))?;
+        match expected {
+            Some(expected) if expected != object.id => Err(RemoteError::Exchanged {
+                prefix,
+                found: object.id,
+                expected,
+            }),
+            _ => Ok(Self {
+                store,
+                names,
+                object,
+                trust,
+            }),
+        }
+    }
+
+    /// Finds the repositories of a store: every prefix that holds a `repository.json`.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn find(store: &dyn ObjectStore) -> Result<Vec<BucketPrefix>, RemoteError> {
+        let objects = store.list("").await.map_err(RemoteError::Store)?;
+        let prefix = |name: &str| name.strip_suffix("/repository.json")?.parse().ok();
+        Ok(objects
+            .iter()
+            .filter_map(|object| prefix(&object.name))
+            .collect())
+    }
+
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.object.id
+    }
+
+    /// When it was made, by the word of whoever can write to the store.
+    pub fn created(&self) -> Timestamp {
+        self.object.created
+    }
+
+    pub(super) fn names(&self) -> ObjectNames {
+        self.names
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Reads and checks all commits; needs no identity.
+    ///
+    /// # Errors
+    /// The store fails. Commits that do not hold are in the result, not an error.
+    pub async fn snapshots(&self) -> Result<Snapshots, RemoteError> {
+        let prefix = self.names.commits_prefix();
+        let objects = self.store.list(&prefix).await.map_err(RemoteError::Store)?;
+        if objects.len() > MAX_LISTED {
+            return Err(RemoteError::TooMany);
+        }
+        let listed = objects
+            .iter()
+            .filter_map(|object| CommitName::parse(object.name.strip_prefix(&prefix)?));
+        let listed: Vec<CommitName> = listed.collect();
+        let checked: Vec<_> = stream::iter(listed)
+            .map(|name| self.read_commit(name))
+            .buffer_unordered(READERS)
+            .try_collect()
+            .await?;
+        let mut snapshots = Snapshots {
+            commits: Vec::new(),
+            refused: Vec::new(),
+        };
+        for (name, result) in checked {
+            match result {
+                Ok(commit) => snapshots.commits.push(commit),
+                Err(reason) => snapshots.refused.push(RefusedCommit { name, reason }),
+            }
+        }
+        snapshots
+            .commits
+            .sort_by_key(|commit| std::cmp::Reverse(commit.name));
+        snapshots
+            .refused
+            .sort_by_key(|refused| std::cmp::Reverse(refused.name));
+        Ok(snapshots)
+    }
+
+    async fn read_commit(
+        &self,
+        name: CommitName,
+    ) -> Result<(CommitName, Result<SignedCommit, CommitError>), RemoteError> {
+        let read = self.store.get(&self.names.commit(&name), MAX_COMMIT).await;
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(error)
+                if matches!(
+                    error.kind,
+                    crate::object_store::StoreErrorKind::TooLarge { .. }
+                ) =>
+            {
+                return Ok((name, Err(CommitError::Name(name))));
+            }
+            Err(error) => return Err(RemoteError::Store(error)),
+        };
+        let commit = SignedCommit::verify(name, bytes.to_vec(), self.object.id, &self.trust);
+        Ok((name, commit))
+    }
+
+    /// Opens the repository's keys for a commit.
+    ///
+    /// # Errors
+    /// No identity opens a key object that fits the commit.
+    pub async fn unlock(
+        &self,
+        commit: &SignedCommit,
+        identities: &[Identity],
+    ) -> Result<RepositoryKeys, RemoteError> {
+        let objects = self
+            .store
+            .list(&self.names.keys_prefix())
+            .await
+            .map_err(RemoteError::Store)?;
+        for object in objects.iter().take(MAX_KEY_OBJECTS) {
+            let Ok(sealed) = self.store.get(&object.name, MAX_KEYS).await else {
+                continue;
+            };
+            for identity in identities {
+                let Ok(keys) = RepositoryKeys::unwrap(self.object.id, identity, &sealed) else {
+                    continue;
+                };
+                // Anyone can make a key object; only the commit says which is the right one.
+                if keys.identity.recipient().digest() == commit.commit.recipient {
+                    return Ok(keys);
+                }
+            }
+        }
+        Err(RemoteError::NoKey)
+    }
+
+    /// Reads an object that a signed commit names, and checks size and hash.
+    pub(super) async fn read_object(
+        &self,
+        name: &str,
+        object: ObjectRef,
+        limit: u64,
+    ) -> Result<Bytes, RemoteError> {
+        let changed = || RemoteError::Changed {
+            name: name.to_owned(),
+        };
+        if object.size > limit {
+            return Err(changed());
+        }
+        let bytes = match self.store.get(name, object.size).await {
+            Ok(bytes) => bytes,
+            Err(error)
+                if matches!(
+                    error.kind,
+                    crate::object_store::StoreErrorKind::TooLarge { .. }
+                ) =>
+            {
+                return Err(changed());
+            }
+            Err(error) => return Err(RemoteError::Store(error)),
+        };
+        let check = bytes.clone();
+        let digest = tokio::task::spawn_blocking(move || Digest::of(&check))
+            .await
+            .map_err(RemoteError::Worker)?;
+        if digest != object.sha256 {
+            return Err(changed());
+        }
+        Ok(bytes)
+    }
+
+    /// All packs that a commit names, itself and by lists.
+    ///
+    /// # Errors
+    /// A list is missing, changed, or names a pack twice.
+    pub async fn packs(&self, commit: &SignedCommit) -> Result<Vec<ObjectRef>, RemoteError> {
+        let mut packs = commit.commit.packs.clone();
+        for list in &commit.commit.lists {
+            let name = self.names.list(&list.sha256);
+            let bytes = self.read_object(&name, *list, MAX_LIST).await?;
+            let object: ListObject =
+                serde_json::from_slice(&bytes).map_err(|_| RemoteError::List { name })?;
+            packs.extend(object.packs);
+        }
+        let mut seen = HashSet::with_capacity(packs.len());
+        if packs.iter().any(|pack| !seen.insert(pack.sha256)) {
+            return Err(RemoteError::List {
+                name: self.names.commit(&commit.name),
+            });
+        }
+        Ok(packs)
+    }
+
+    /// Reads a snapshot's tree and checks every line of it.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn tree(
+        &self,
+        commit: &SignedCommit,
+        keys: &RepositoryKeys,
+    ) -> Result<Tree, RemoteError> {
+        let packs = self.packs(commit).await?;
+        let packs: HashSet<Digest> = packs.iter().map(|pack| pack.sha256).collect();
+        let mut reader = TreeReader::new(self.object.id, &packs);
+        let mut parts = stream::iter(&commit.commit.tree)
+            .map(|part| self.tree_part(*part, keys))
+            .buffered(2);
+        let refused = |source| RemoteError::Tree {
+            commit: commit.name,
+            source,
+        };
+        while let Some(text) = parts.try_next().await? {
+            reader.part(&text).map_err(refused)?;
+        }
+        reader.finish().map_err(refused)
+    }
+
+    async fn tree_part(
+        &self,
+        part: ObjectRef,
+        keys: &RepositoryKeys,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let name = self.names.tree(&part.sha256);
+        let sealed = self.read_object(&name, part, MAX_PACK as u64).await?;
+        let identity = keys.identity.clone();
+        tokio::task::spawn_blocking(move || {
+            let compressed = seal::open(&identity, &sealed, MAX_PACK as u64).map_err(|source| {
+                RemoteError::Open {
+                    name: name.clone(),
+                    source,
+                }
+            })?;
+            decompress(&compressed).map_err(|source| RemoteError::Decompress { name, source })
+        })
+        .await
+        .map_err(RemoteError::Worker)?
+    }
+
+    /// What a node needs to go on writing from `head`.
+    pub fn adoption<'a>(&self, keys: &'a RepositoryKeys, head: Option<CommitName>) -> Adopted<'a> {
+        Adopted {
+            id: self.object.id,
+            prefix: self.names.0,
+            created: self.object.created,
+            keys,
+            head,
+        }
+    }
+}
+
+/// Decompresses one part of a tree, however it was compressed, up to its limit.
+fn decompress(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+
+    let mut text = Vec::new();
+    let decoder = zstd::Decoder::new(compressed)?;
+    decoder.take(MAX_PART as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > MAX_PART {
+        return Err(std::io::Error::other("it expands beyond the limit"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,534 @@
+//! The writer's side of one repository: its local directory, its head, and the step from one commit to the next.
+//! It never reads the store; what it must remember is here, what it may forget is in the index.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::commit::{CommitError, SignedCommit};
+use super::id::{BucketPrefix, Digest, RepositoryId, random};
+use super::index::Index;
+use super::local_file;
+use super::names::{CommitName, ObjectNames};
+use super::record::SnapshotRecord;
+use super::seal::{ChunkIdKey, Recipient, RepositoryKeys, SealError};
+use crate::failpoint;
+use crate::object_store::{ObjectStore, StoreError};
+
+/// Why a repository could not be made, opened or advanced.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// A local file.
+    #[error("{path} cannot be {action}")]
+    Local {
+        /// `read`, `written`, `made` or `locked`.
+        action: &'static str,
+        /// Which.
+        path: Utf8PathBuf,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+    /// There is none.
+    #[error("{0} holds no repository; the first backup makes one")]
+    Missing(Utf8PathBuf),
+    /// A file of the repository is not what was written.
+    #[error(
+        "{path} is damaged; restore the node's own repository, or move the directory away: \
+         the next backup then begins a new repository"
+    )]
+    Damaged {
+        /// Which.
+        path: Utf8PathBuf,
+        /// What the parser says.
+        #[source]
+        source: Option<serde_json::Error>,
+    },
+    /// Somebody else is writing.
+    #[error("{0} is in use: another backup of the same tenant is running; wait for it to end")]
+    Locked(Utf8PathBuf),
+    /// Another repository is there already.
+    #[error("{0} holds a repository already; move it away to adopt another")]
+    Exists(Utf8PathBuf),
+    /// No keys could be made or wrapped.
+    #[error("the keys of a new repository could not be made")]
+    Keys(#[source] SealError),
+    /// The object store refused.
+    #[error("the repository could not be written to the object store")]
+    Store(#[source] StoreError),
+    /// The next commit could not be made.
+    #[error("the commit could not be signed")]
+    Commit(#[source] CommitError),
+}
+
+/// What the host keeps of a repository: all but the identity.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RepositorySpec {
+    version: u32,
+    /// The repository's id.
+    pub id: RepositoryId,
+    /// Its prefix in the object store.
+    pub prefix: BucketPrefix,
+    /// For whom packs and trees are sealed.
+    pub recipient: Recipient,
+    chunk_id_key: ChunkIdKey,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// The clear object that says what a repository is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryObject {
+    pub(super) format: String,
+    pub(super) version: u32,
+    pub(super) id: RepositoryId,
+    pub(super) created: Timestamp,
+}
+
+pub(super) const REPOSITORY_FORMAT: &str = "tenantd-repository";
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Head {
+    epoch: u32,
+    sequence: u32,
+    commit: Digest,
+}
+
+/// An open repository; nobody else writes while it is open.
+#[derive(Debug)]
+pub struct Repository {
+    directory: Utf8PathBuf,
+    spec: RepositorySpec,
+    store: Arc<dyn ObjectStore>,
+    head: Option<CommitName>,
+    _lock: File,
+}
+
+impl Repository {
+    /// Opens the repository in `directory`, making a new one where there is none.
+    ///
+    /// It may be repeated after a crash: what is to be stored is on disk before the
+    /// first byte is sent.
+    ///
+    /// # Errors
+    /// See [`RepositoryError`].
+    pub async fn create(
+        directory: &Utf8Path,
+        store: Arc<dyn ObjectStore>,
+        recipients: &[Recipient],
+        now: Timestamp,
+    ) -> Result<Self, RepositoryError> {
+        let lock = lock(directory)?;
+        if !directory.join(SPEC).exists() {
+            let keys = RepositoryKeys::generate().map_err(RepositoryError::Keys)?;
+            let no_random = |error| RepositoryError::Keys(SealError::Random(error));
+            let id = RepositoryId(random().map_err(no_random)?);
+            let spec = RepositorySpec {
+                version: 1,
+                id,
+                prefix: BucketPrefix(random().map_err(no_random)?),
+                recipient: keys.identity.recipient(),
+                chunk_id_key: keys.chunk_id_key.clone(),
+                created: now,
+            };
+            let wrapped = keys.wrap(id, recipients).map_err(RepositoryError::Keys)?;
+            write(&directory.join(KEYS), &wrapped)?;
+            write_json(&directory.join(SPEC), &spec)?;
+            failpoint::hit("backup.after-create-intent");
+        }
+        Self::open_locked(directory, store, lock).await
+    }
+
+    /// Opens a repository that is there.
+    ///
+    /// A commit that was under way when the writer died is stored again first, with the same bytes.
+    ///
+    /// # Errors
+    /// See [`RepositoryError`].
+    pub async fn open(
+        directory: &Utf8Path,
+        store: Arc<dyn ObjectStore>,
+    ) -> Result<Self, RepositoryError> {
+        if !directory.join(SPEC).exists() {
+            return Err(RepositoryError::Missing(directory.to_owned()));
+        }
+        let lock = lock(directory)?;
+        Self::open_locked(directory, store, lock).await
+    }
+
+    async fn open_locked(
+        directory: &Utf8Path,
+        store: Arc<dyn ObjectStore>,
+        lock: File,
+    ) -> Result<Self, RepositoryError> {
+        let spec = read_spec(directory)?;
+        let head = read_head(directory)?;
+        let directory = directory.to_owned();
+        let mut repository = Self {
+            directory,
+            spec,
+            store,
+            head,
+            _lock: lock,
+        };
+        repository.publish().await?;
+        repository.replay().await?;
+        Ok(repository)
+    }
+
+    /// Makes the local directory of a repository whose keys were read back from the store, so that this node
+    /// goes on where `head` ended.
+    ///
+    /// # Errors
+    /// See [`RepositoryError`].
+    pub async fn adopt(
+        directory: &Utf8Path,
+        store: Arc<dyn ObjectStore>,
+        adopted: Adopted<'_>,
+    ) -> Result<Self, RepositoryError> {
+        let lock = lock(directory)?;
+        if directory.join(SPEC).exists() {
+            return Err(RepositoryError::Exists(directory.to_owned()));
+        }
+        let spec = RepositorySpec {
+            version: 1,
+            id: adopted.id,
+            prefix: adopted.prefix,
+            recipient: adopted.keys.identity.recipient(),
+            chunk_id_key: adopted.keys.chunk_id_key.clone(),
+            created: adopted.created,
+        };
+        if let Some(name) = adopted.head {
+            write_head(directory, &name)?;
+        }
+        write(&directory.join(PUBLISHED), b"")?;
+        // Last: a directory without it holds no repository.
+        write_json(&directory.join(SPEC), &spec)?;
+        Self::open_locked(directory, store, lock).await
+    }
+
+    /// Stores what a new repository consists of, unless that is known to be done.
+    async fn publish(&self) -> Result<(), RepositoryError> {
+        let published = self.directory.join(PUBLISHED);
+        if published.exists() {
+            return Ok(());
+        }
+        let object = RepositoryObject {
+            format: REPOSITORY_FORMAT.to_owned(),
+            version: 1,
+            id: self.spec.id,
+            created: self.spec.created,
+        };
+        let path = self.directory.join(KEYS);
+        let keys = fs::read(&path).map_err(local("read", &path))?;
+        let text = to_json(&object, &self.directory)?;
+        self.put(&self.names().keys(&Digest::of(&keys)), keys.into())
+            .await?;
+        self.put(&self.names().repository(), text.into()).await?;
+        failpoint::hit("backup.after-create-put");
+        write(&published, b"")
+    }
+
+    /// Stores a commit that was prepared and makes it the head.
+    ///
+    /// `prepare` must have succeeded; until this returns the next [`Self::open`] does it.
+    async fn replay(&mut self) -> Result<(), RepositoryError> {
+        let intent = self.directory.join(INTENT);
+        let Some(text) = local_file::read(&intent).map_err(local("read", &intent))? else {
+            return Ok(());
+        };
+        let damaged = || RepositoryError::Damaged {
+            path: intent.clone(),
+            source: None,
+        };
+        let name = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| CommitName::parse(text.trim()));
+        let name = name.ok_or_else(damaged)?;
+        let (prepared, kept) = (self.directory.join(NEXT_COMMIT), self.snapshot_file(&name));
+        let bytes = match local_file::read(&prepared).map_err(local("read", &prepared))? {
+            Some(bytes) => bytes,
+            None => fs::read(&kept).map_err(local("read", &kept))?,
+        };
+        if Digest::of(&bytes) != name.digest {
+            return Err(damaged());
+        }
+        self.put(&self.names().commit(&name), bytes.into()).await?;
+        failpoint::hit("backup.after-commit-put");
+        self.advance(&name)
+    }
+
+    /// Everything after the commit is stored; each step may be repeated.
+    fn advance(&mut self, name: &CommitName) -> Result<(), RepositoryError> {
+        let snapshots = self.directory.join(SNAPSHOTS);
+        make_directory(&snapshots)?;
+        self.rename(NEXT_INDEX, &self.directory.join(INDEX))?;
+        failpoint::hit("backup.after-index");
+        self.rename(NEXT_RECORD, &self.record_file(name))?;
+        self.rename(NEXT_COMMIT, &self.snapshot_file(name))?;
+        for directory in [&snapshots, &self.directory] {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(local("written", directory))?;
+        }
+        write_head(&self.directory, name)?;
+        self.head = Some(*name);
+        failpoint::hit("backup.after-head");
+        let intent = self.directory.join(INTENT);
+        local_file::remove(&intent).map_err(local("written", &intent))
+    }
+
+    fn rename(&self, from: &str, to: &Utf8Path) -> Result<(), RepositoryError> {
+        match fs::rename(self.directory.join(from), to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(local("written", to)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores a signed commit whose packs, trees and lists are stored, and makes it the head.
+    ///
+    /// # Errors
+    /// See [`RepositoryError`]. The commit may be stored nevertheless; the next
+    /// [`Self::open`] brings both sides together.
+    pub(super) async fn commit(
+        &mut self,
+        commit: &SignedCommit,
+        index: &Index,
+        record: &SnapshotRecord,
+    ) -> Result<(), RepositoryError> {
+        let next = self.directory.join(NEXT_INDEX);
+        index
+            .save(&next, &commit.name.digest)
+            .map_err(local("written", &next))?;
+        write_json(&self.directory.join(NEXT_RECORD), record)?;
+        write(&self.directory.join(NEXT_COMMIT), &commit.bytes)?;
+        write(
+            &self.directory.join(INTENT),
+            commit.name.to_string().as_bytes(),
+        )?;
+        failpoint::hit("backup.after-intent");
+        self.replay().await
+    }
+
+    pub(super) async fn put(&self, name: &str, bytes: Bytes) -> Result<(), RepositoryError> {
+        self.store
+            .put(name, bytes)
+            .await
+            .map_err(RepositoryError::Store)
+    }
+
+    /// The index of the head; an empty one where it was lost.
+    pub(super) fn load_index(&self) -> Result<Index, RepositoryError> {
+        let Some(head) = self.head else {
+            return Ok(Index::default());
+        };
+        let path = self.directory.join(INDEX);
+        let index = Index::load(&path, &head.digest).map_err(local("read", &path))?;
+        if index.is_none() {
+            tracing::warn!(%path, "the local index is lost; this backup uploads everything once");
+        }
+        Ok(index.unwrap_or_default())
+    }
+
+    /// Keeps what was learned about files that changed without changing the tree.
+    pub(super) fn refresh_index(&self, index: &Index) -> Result<(), RepositoryError> {
+        let Some(head) = self.head else { return Ok(()) };
+        let path = self.directory.join(INDEX);
+        index
+            .save(&path, &head.digest)
+            .map_err(local("written", &path))
+    }
+
+    fn snapshot_file(&self, name: &CommitName) -> Utf8PathBuf {
+        self.directory.join(SNAPSHOTS).join(name.to_string())
+    }
+
+    fn record_file(&self, name: &CommitName) -> Utf8PathBuf {
+        self.directory.join(SNAPSHOTS).join(format!("{name}.json"))
+    }
+
+    /// What the host knows of the repository.
+    pub fn spec(&self) -> &RepositorySpec {
+        &self.spec
+    }
+
+    /// The newest commit.
+    pub fn head(&self) -> Option<CommitName> {
+        self.head
+    }
+
+    /// Where it is stored.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn names(&self) -> ObjectNames {
+        ObjectNames(self.spec.prefix)
+    }
+
+    pub(super) fn chunk_id_key(&self) -> &ChunkIdKey {
+        &self.spec.chunk_id_key
+    }
+}
+
+/// A repository that another node wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct Adopted<'a> {
+    /// Its id.
+    pub id: RepositoryId,
+    /// Its prefix in the store.
+    pub prefix: BucketPrefix,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its keys; the identity is not kept.
+    pub keys: &'a RepositoryKeys,
+    /// The commit to go on from.
+    pub head: Option<CommitName>,
+}
+
+/// What the host knows of a repository, without opening it; `None` where there is none.
+///
+/// # Errors
+/// The file cannot be read or is damaged.
+pub fn read_local_spec(directory: &Utf8Path) -> Result<Option<RepositorySpec>, RepositoryError> {
+    if directory.join(SPEC).exists() {
+        read_spec(directory).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// The snapshots that this host made, newest first, from local records: no network, no lock.
+///
+/// # Errors
+/// The records cannot be read.
+pub fn local_snapshots(directory: &Utf8Path) -> Result<Vec<SnapshotRecord>, RepositoryError> {
+    let snapshots = directory.join(SNAPSHOTS);
+    let entries = match snapshots.read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(local("read", &snapshots)(error)),
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(local("read", &snapshots))?;
+        if entry.path().extension() == Some("json") {
+            records.push(read_json::<SnapshotRecord>(entry.path())?);
+        }
+    }
+    records.sort_by_key(|record| std::cmp::Reverse((record.epoch, record.sequence)));
+    Ok(records)
+}
+
+const SPEC: &str = "repository.json";
+const KEYS: &str = "keys.age";
+const PUBLISHED: &str = "published";
+const HEAD: &str = "head.json";
+const INDEX: &str = "index";
+const LOCK: &str = "lock";
+const SNAPSHOTS: &str = "snapshots";
+/// Names the commit that is to be the head; there only between "all is prepared" and "all is done".
+const INTENT: &str = "intent";
+const NEXT_INDEX: &str = "next-index";
+const NEXT_RECORD: &str = "next-record";
+const NEXT_COMMIT: &str = "next-commit";
+
+fn local(action: &'static str, path: &Utf8Path) -> impl FnOnce(io::Error) -> RepositoryError {
+    let path = path.to_owned();
+    move |source| RepositoryError::Local {
+        action,
+        path,
+        source,
+    }
+}
+
+fn lock(directory: &Utf8Path) -> Result<File, RepositoryError> {
+    make_directory(directory)?;
+    let path = directory.join(LOCK);
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(local("locked", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RepositoryError::Locked(directory.to_owned())),
+        Err(error) => Err(local("locked", &path)(error.into())),
+    }
+}
+
+fn make_directory(path: &Utf8Path) -> Result<(), RepositoryError> {
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(local("made", path))
+}
+
+fn write(path: &Utf8Path, bytes: &[u8]) -> Result<(), RepositoryError> {
+    local_file::write(path, bytes).map_err(local("written", path))
+}
+
+fn to_json(value: &impl Serialize, path: &Utf8Path) -> Result<Vec<u8>, RepositoryError> {
+    let damaged = |source| RepositoryError::Damaged {
+        path: path.to_owned(),
+        source: Some(source),
+    };
+    let mut bytes = serde_json::to_vec(value).map_err(damaged)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn write_json(path: &Utf8Path, value: &impl Serialize) -> Result<(), RepositoryError> {
+    write(path, &to_json(value, path)?)
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Utf8Path) -> Result<T, RepositoryError> {
+    let bytes = fs::read(path).map_err(local("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|source| RepositoryError::Damaged {
+        path: path.to_owned(),
+        source: Some(source),
+    })
+}
+
+fn read_spec(directory: &Utf8Path) -> Result<RepositorySpec, RepositoryError> {
+    let path = directory.join(SPEC);
+    let spec: RepositorySpec = read_json(&path)?;
+    if spec.version != 1 {
+        return Err(RepositoryError::Damaged { path, source: None });
+    }
+    Ok(spec)
+}
+
+fn read_head(directory: &Utf8Path) -> Result<Option<CommitName>, RepositoryError> {
+    let path = directory.join(HEAD);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let head: Head = read_json(&path)?;
+    Ok(Some(CommitName {
+        epoch: head.epoch,
+        sequence: head.sequence,
+        digest: head.commit,
+    }))
+}
+
+fn write_head(directory: &Utf8Path, name: &CommitName) -> Result<(), RepositoryError> {
+    let head = Head {
+        epoch: name.epoch,
+        sequence: name.sequence,
+        commit: name.digest,
+    };
+    write_json(&directory.join(HEAD), &head)
+}

@@ -1,0 +1,297 @@
+//! Restoring: from a checked tree to a fresh directory, pack by pack.
+//! Every pack is checked before it is decrypted and every chunk before it is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use camino::Utf8PathBuf;
+use futures_util::stream::{self, StreamExt as _};
+
+use super::commit::{ObjectRef, SignedCommit};
+use super::entry::{Entry, EntryKind, Piece};
+use super::id::{ChunkId, Digest};
+use super::pack::{MAX_PACK, OpenPack, PackError, Place};
+use super::path;
+use super::progress::{Progress, Stage};
+use super::remote::{RemoteError, RemoteRepository};
+use super::restore_files::{RestoreFilesError, Target};
+use super::seal::RepositoryKeys;
+use super::tree::Labels;
+use crate::failpoint;
+
+/// Packs that are fetched, opened and written at the same time.
+const PACKS: usize = 3;
+
+/// Where and how to restore.
+#[derive(Clone)]
+pub struct RestoreRequest {
+    /// A directory that does not exist yet; it holds all or nothing afterwards.
+    pub target: Utf8PathBuf,
+    /// Whether to set owners, which needs root.
+    pub ownership: bool,
+    /// Whether files keep setuid and setgid bits.
+    pub keep_setuid: bool,
+    /// Told how far it is.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// The labels that the writer gave.
+    pub labels: Labels,
+    /// Files.
+    pub files: u64,
+    /// Their sizes added up.
+    pub bytes: u64,
+    /// Bytes fetched.
+    pub fetched: u64,
+    /// Files whose setuid or setgid bit was dropped.
+    pub setuid_dropped: u64,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The repository.
+    #[error("the snapshot could not be read")]
+    Remote(#[source] RemoteError),
+    /// A pack.
+    #[error("pack {pack} does not hold what the tree says of {path:?}")]
+    Pack {
+        /// The pack.
+        pack: Digest,
+        /// The escaped path of a file in it.
+        path: String,
+        /// Why.
+        #[source]
+        source: PackError,
+    },
+    /// A chunk is not the one that the tree names.
+    #[error("a chunk of {path:?} in pack {pack} is not the one that was backed up")]
+    Chunk {
+        /// The pack.
+        pack: Digest,
+        /// The escaped path.
+        path: String,
+    },
+    /// The target.
+    #[error("the files could not be written; nothing is left in the target")]
+    Files(#[source] RestoreFilesError),
+    /// A worker died.
+    #[error("a worker of the restore stopped unexpectedly")]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+/// One chunk to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Write {
+    entry: u32,
+    offset: u64,
+    place: Place,
+    id: ChunkId,
+}
+
+/// Everything that one pack gives.
+#[derive(Debug, PartialEq, Eq)]
+struct PackJob {
+    pack: ObjectRef,
+    writes: Vec<Write>,
+}
+
+/// What is to be done, decided before anything is written.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    jobs: Vec<PackJob>,
+    /// For each entry: a file whose whole content is in one pack, so that it is made, written and
+    /// finished in one go.
+    whole: Vec<bool>,
+    files: u64,
+    bytes: u64,
+}
+
+fn plan(entries: &[Entry], packs: &[ObjectRef]) -> Plan {
+    let by_digest: HashMap<Digest, ObjectRef> =
+        packs.iter().map(|pack| (pack.sha256, *pack)).collect();
+    let mut numbers: HashMap<Digest, usize> = HashMap::new();
+    let mut plan = Plan {
+        whole: vec![false; entries.len()],
+        ..Plan::default()
+    };
+    for (entry, number) in entries.iter().zip(0_u32..) {
+        let EntryKind::File { size, pieces, .. } = &entry.kind else {
+            continue;
+        };
+        plan.files += 1;
+        plan.bytes += size;
+        let mut offset = 0;
+        let mut only = None;
+        let mut whole = true;
+        for piece in pieces {
+            if let Piece::Chunk { pack, place, id } = piece {
+                whole &= *only.get_or_insert(*pack) == *pack;
+                // The tree's reader has checked that the commit names the pack.
+                let Some(object) = by_digest.get(pack) else {
+                    continue;
+                };
+                let job = *numbers.entry(*pack).or_insert_with(|| {
+                    plan.jobs.push(PackJob {
+                        pack: *object,
+                        writes: Vec::new(),
+                    });
+                    plan.jobs.len() - 1
+                });
+                let write = Write {
+                    entry: number,
+                    offset,
+                    place: *place,
+                    id: *id,
+                };
+                plan.jobs[job].writes.push(write);
+            }
+            offset += piece.length();
+        }
+        plan.whole[number as usize] = whole && only.is_some();
+    }
+    plan
+}
+
+impl RemoteRepository {
+    /// Restores a snapshot into a fresh directory.
+    ///
+    /// The tree is read and checked whole before the directory is made; if anything
+    /// fails later, the directory is removed again.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub async fn restore(
+        &self,
+        commit: &SignedCommit,
+        keys: &RepositoryKeys,
+        request: &RestoreRequest,
+    ) -> Result<RestoreReport, RestoreError> {
+        let progress = &request.progress;
+        progress.stage(Stage::Verify, None, None);
+        let packs = self.packs(commit).await.map_err(RestoreError::Remote)?;
+        let tree = self
+            .tree(commit, keys)
+            .await
+            .map_err(RestoreError::Remote)?;
+        let plan = plan(&tree.entries, &packs);
+        progress.stage(Stage::Restore, Some(plan.bytes), Some(plan.files));
+
+        let mut report = RestoreReport {
+            labels: tree.header.labels,
+            files: plan.files,
+            bytes: plan.bytes,
+            fetched: plan.jobs.iter().map(|job| job.pack.size).sum(),
+            setuid_dropped: 0,
+        };
+        let target = request.target.clone();
+        let options = (request.ownership, request.keep_setuid);
+        let (entries, whole) = (tree.entries, plan.whole);
+        let target = blocking(move || Target::create(target, entries, whole, options)).await?;
+        let target = Arc::new(target);
+        failpoint::hit("restore.after-directories");
+        let filled = self.fill(&target, plan.jobs, keys, progress).await;
+        let finished = match filled {
+            Ok(()) => {
+                failpoint::hit("restore.before-metadata");
+                let target = Arc::clone(&target);
+                blocking(move || target.finish()).await
+            }
+            Err(error) => Err(error),
+        };
+        match finished {
+            Ok(dropped) => report.setuid_dropped = dropped,
+            Err(error) => {
+                target.remove();
+                return Err(error);
+            }
+        }
+        Ok(report)
+    }
+
+    async fn fill(
+        &self,
+        target: &Arc<Target>,
+        jobs: Vec<PackJob>,
+        keys: &RepositoryKeys,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), RestoreError> {
+        let mut running = stream::iter(jobs)
+            .map(|job| async {
+                let name = self.names().pack(&job.pack.sha256);
+                let sealed = self
+                    .read_object(&name, job.pack, MAX_PACK as u64)
+                    .await
+                    .map_err(RestoreError::Remote)?;
+                let (target, keys) = (Arc::clone(target), keys.clone());
+                let progress = Arc::clone(progress);
+                let task = tokio::task::spawn_blocking(move || {
+                    write_pack(&target, &job, &sealed, &keys, progress.as_ref())
+                });
+                task.await.map_err(RestoreError::Worker)?
+            })
+            .buffer_unordered(PACKS);
+        // After an error what runs is waited for, so that nothing writes to what is being removed.
+        let mut result = Ok(());
+        while let Some(done) = running.next().await {
+            failpoint::hit("restore.after-first-pack");
+            if result.is_ok() {
+                result = done;
+            }
+        }
+        result
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RestoreFilesError> + Send + 'static,
+) -> Result<T, RestoreError> {
+    let result = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(RestoreError::Worker)?;
+    result.map_err(RestoreError::Files)
+}
+
+/// Opens a pack and writes all that it gives.
+fn write_pack(
+    target: &Target,
+    job: &PackJob,
+    sealed: &Bytes,
+    keys: &RepositoryKeys,
+    progress: &dyn Progress,
+) -> Result<(), RestoreError> {
+    let pack = job.pack.sha256;
+    let failed = |write: &Write| {
+        let path = path::show(target.path(write.entry));
+        move |source| RestoreError::Pack { pack, path, source }
+    };
+    let Some(first) = job.writes.first() else {
+        return Ok(());
+    };
+    let open = OpenPack::open(&keys.identity, sealed).map_err(failed(first))?;
+    let mut decompressor = zstd::bulk::Decompressor::new()
+        .map_err(|error| failed(first)(PackError::Compress(error)))?;
+    let mut chunk = Vec::new();
+    for writes in job.writes.chunk_by(|a, b| a.entry == b.entry) {
+        let file = target.open(writes[0].entry).map_err(RestoreError::Files)?;
+        for write in writes {
+            open.read(&mut decompressor, write.place, &mut chunk)
+                .map_err(failed(write))?;
+            if keys.chunk_id_key.id(&chunk) != write.id {
+                let path = path::show(target.path(write.entry));
+                return Err(RestoreError::Chunk { pack, path });
+            }
+            file.write(write.offset, &chunk)
+                .map_err(RestoreError::Files)?;
+            progress.bytes(chunk.len() as u64);
+        }
+        if file.close().map_err(RestoreError::Files)? {
+            progress.files(1);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! A store in a directory: temporary name, fsync, rename, fsync of the directory.
+//! It gives no protection against whoever can write to the directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{ObjectInfo, ObjectStore, StoreError, StoreErrorKind, is_object_name};
+
+/// Names that begin so are writes in progress or left over from a crash.
+const TEMPORARY: &str = ".tmp-";
+
+/// Objects as files below a directory.
+#[derive(Debug, Clone)]
+pub struct DirectoryStore {
+    root: Utf8PathBuf,
+}
+
+impl DirectoryStore {
+    /// A store below `root`, which is made (0700) at the first put.
+    pub fn new(root: impl Into<Utf8PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn error(&self, action: &'static str, name: &str, source: io::Error) -> StoreError {
+        StoreError {
+            action,
+            place: self.root.join(name).into_string(),
+            kind: StoreErrorKind::of_io(&source),
+            source: Some(Box::new(source)),
+        }
+    }
+
+    fn path(&self, action: &'static str, name: &str) -> Result<Utf8PathBuf, StoreError> {
+        if is_object_name(name) {
+            return Ok(self.root.join(name));
+        }
+        Err(StoreError {
+            action,
+            place: format!("{name:?} in {}", self.root),
+            kind: StoreErrorKind::BadName,
+            source: None,
+        })
+    }
+
+    /// Runs file work where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        name: &str,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|source| self.error(action, name, source))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DirectoryStore {
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let path = self.path("storing", name)?;
+        let root = self.root.clone();
+        self.blocking("storing", name, move || store(&root, &path, &bytes))
+            .await
+    }
+
+    async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
+        let path = self.path("reading", name)?;
+        let bytes = self
+            .blocking("reading", name, move || {
+                let file = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+                    .open(path)?;
+                let mut bytes = Vec::new();
+                let size = file.metadata()?.len();
+                bytes.reserve_exact(usize::try_from(size.min(limit)).unwrap_or_default() + 1);
+                file.take(limit + 1).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            })
+            .await?;
+        if bytes.len() as u64 > limit {
+            return Err(StoreError {
+                action: "reading",
+                place: self.root.join(name).into_string(),
+                kind: StoreErrorKind::TooLarge { limit },
+                source: None,
+            });
+        }
+        Ok(bytes.into())
+    }
+
+    async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let path = self.path("looking for", name)?;
+        self.blocking("looking for", name, move || {
+            match fs::symlink_metadata(path) {
+                Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let directory = prefix.trim_end_matches('/').to_owned();
+        if !directory.is_empty() {
+            self.path("listing", &directory)?;
+        }
+        let (root, wanted) = (self.root.clone(), prefix.to_owned());
+        self.blocking("listing", prefix, move || {
+            let mut found = Vec::new();
+            // Without a final slash the prefix may end inside a name: begin one level higher.
+            let start = if wanted.ends_with('/') || wanted.is_empty() {
+                Utf8PathBuf::from(&directory)
+            } else {
+                Utf8Path::new(&directory)
+                    .parent()
+                    .map_or_else(Utf8PathBuf::new, Utf8Path::to_owned)
+            };
+            walk(&root, &start, &mut found)?;
+            found.retain(|info: &ObjectInfo| info.name.starts_with(&wanted));
+            found.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(found)
+        })
+        .await
+    }
+}
+
+fn walk(root: &Utf8Path, below: &Utf8Path, found: &mut Vec<ObjectInfo>) -> io::Result<()> {
+    let entries = match root.join(below).read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.starts_with('.') {
+            continue;
+        }
+        let kind = entry.file_type()?;
+        let path = below.join(name);
+        if kind.is_dir() {
+            walk(root, &path, found)?;
+        } else if kind.is_file() {
+            let size = entry.metadata()?.len();
+            found.push(ObjectInfo {
+                name: path.into_string(),
+                size,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn store(root: &Utf8Path, path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    // One process may put the same name twice at the same time.
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+    let parent = path.parent().unwrap_or(root);
+    make_directories(parent)?;
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let temporary = parent.join(format!("{TEMPORARY}{}-{count}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // The first error is the one to report; what is left over is never listed.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    File::open(parent)?.sync_all()
+}
+
+/// Makes `directory` and what is missing above it, each entry of a directory on disk.
+fn make_directories(directory: &Utf8Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        make_directories(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    match directory.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, DirectoryStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
+        (directory, DirectoryStore::new(root))
+    }
+
+    #[tokio::test]
+    async fn objects_are_put_read_found_and_listed() {
+        let (_guard, store) = store();
+        store
+            .put("a/packs/1", Bytes::from_static(b"one"))
+            .await
+            .unwrap();
+        store
+            .put("a/packs/1", Bytes::from_static(b"one"))
+            .await
+            .unwrap();
+        store
+            .put("a/trees/2", Bytes::from_static(b"second"))
+            .await
+            .unwrap();
+        assert_eq!(store.get("a/packs/1", 3).await.unwrap(), "one");
+        assert_eq!(store.head("a/trees/2").await.unwrap(), Some(6));
+        assert_eq!(store.head("a/trees/3").await.unwrap(), None);
+        let names = |list: Vec<ObjectInfo>| list.into_iter().map(|o| o.name).collect::<Vec<_>>();
+        assert_eq!(
+            names(store.list("").await.unwrap()),
+            ["a/packs/1", "a/trees/2"]
+        );
+        assert_eq!(names(store.list("a/packs/").await.unwrap()), ["a/packs/1"]);
+        assert_eq!(names(store.list("a/t").await.unwrap()), ["a/trees/2"]);
+        assert_eq!(names(store.list("b/").await.unwrap()), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn reading_is_bounded_and_errors_say_where() {
+        let (_guard, store) = store();
+        store.put("x", Bytes::from_static(b"four")).await.unwrap();
+        let large = store.get("x", 3).await.unwrap_err();
+        assert_eq!(large.kind, StoreErrorKind::TooLarge { limit: 3 });
+        let missing = store.get("y", 3).await.unwrap_err();
+        assert_eq!(missing.kind, StoreErrorKind::NotFound);
+        assert!(missing.to_string().contains("/store/y"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn names_stay_below_the_root() {
+        let (_guard, store) = store();
+        for name in [
+            "", "/etc/x", "../x", "a/../x", "a//x", ".tmp-1", "a/.x", "a b", "a\0",
+        ] {
+            let put = store.put(name, Bytes::new()).await.unwrap_err();
+            assert_eq!(put.kind, StoreErrorKind::BadName, "{name:?}");
+            assert!(store.get(name, 1).await.is_err(), "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_cut_short_is_not_an_object() {
+        let (_guard, store) = store();
+        store.put("a/x", Bytes::from_static(b"x")).await.unwrap();
+        fs::write(store.root.join("a/.tmp-1-1"), b"half").unwrap();
+        assert_eq!(store.list("a/").await.unwrap().len(), 1);
+    }
+}

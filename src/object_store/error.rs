@@ -1,0 +1,75 @@
+//! What can go wrong with an object store, said for the operator.
+
+use std::time::Duration;
+
+/// A failed call: where, what, and the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {place} failed: {kind}")]
+pub struct StoreError {
+    /// `reading`, `storing`, `listing` or `looking for`.
+    pub action: &'static str,
+    /// Store and object.
+    pub place: String,
+    /// What it was.
+    pub kind: StoreErrorKind,
+    /// The adapter's error.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of failure it was, and so what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// The object is longer than the reader takes.
+    TooLarge {
+        /// What the reader takes, in bytes.
+        limit: u64,
+    },
+    /// The name is none that an object can have.
+    BadName,
+    /// The key is wrong, revoked or lacks a right.
+    Denied,
+    /// The store is full or the account is over its cap.
+    Full,
+    /// The store or the way to it fails for now.
+    Unavailable {
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Anything else that will not get better by itself.
+    Failed,
+}
+
+impl std::fmt::Display for StoreErrorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("it is not there; check the store's URL and prefix"),
+            Self::TooLarge { limit } => {
+                write!(f, "it is larger than the {limit} bytes that it may have")
+            }
+            Self::BadName => f.write_str("the name is not an object's"),
+            Self::Denied => f.write_str(
+                "access denied; check the store's key, its rights and the directory's mode",
+            ),
+            Self::Full => f.write_str("no space or over the account's cap; make room"),
+            Self::Unavailable { .. } => f.write_str("the store is not available at the moment"),
+            Self::Failed => f.write_str("the store refused or broke off"),
+        }
+    }
+}
+
+impl StoreErrorKind {
+    /// The kind of a local I/O error.
+    pub fn of_io(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
+            ErrorKind::Interrupted | ErrorKind::TimedOut => Self::Unavailable { retry_after: None },
+            _ => Self::Failed,
+        }
+    }
+}
