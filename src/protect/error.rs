@@ -1,0 +1,124 @@
+//! What can go wrong when tenants are backed up or restored.
+
+use camino::Utf8PathBuf;
+
+use crate::backup::{KeyError, RepositoryError, RestoreError, SealError, SnapshotError};
+use crate::host::files::FileError;
+use crate::node::NodeKeyError;
+use crate::object_store::{StoreError, StoreUrlError};
+use crate::tenant::TenantId;
+
+/// Why a backup or restore did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtectError {
+    /// The store in `node.toml` is none.
+    #[error("[store] url in node.toml cannot be used")]
+    StoreUrl(#[from] StoreUrlError),
+    /// An S3 store lacks a setting.
+    #[error("an s3:// store needs `{0}` under [store] in node.toml")]
+    StoreSetting(&'static str),
+    /// The S3 keys are not there.
+    #[error(
+        "no S3 keys: give a systemd credential `tenantd.s3`, or `credentials` under [store] in \
+         node.toml, a file of two lines (key id, secret)"
+    )]
+    NoCredentials,
+    /// The S3 keys cannot be read.
+    #[error("{0} does not hold two lines: key id, secret")]
+    Credentials(Utf8PathBuf),
+    /// The store does not answer.
+    #[error("the object store cannot be used")]
+    Store(#[from] StoreError),
+    /// A recipient in `node.toml` is none.
+    #[error("keys.recipients in node.toml cannot be used")]
+    Recipient(#[source] SealError),
+    /// The root key in `node.toml` is none.
+    #[error("keys.root in node.toml cannot be used")]
+    RootKey(#[source] KeyError),
+    /// The node's own keys.
+    #[error(transparent)]
+    NodeKey(#[from] NodeKeyError),
+    /// No identity is at hand.
+    #[error(
+        "no identity is on this host to read the backups of {0} with; give one with `tenantd restore {0} --identity FILE`, or as systemd credential \
+         `tenantd.identity`"
+    )]
+    NoIdentity(String),
+    /// The repository of a tenant.
+    #[error("the repository of {name} cannot be used")]
+    Repository {
+        /// The tenant, or the node.
+        name: String,
+        /// Why.
+        #[source]
+        source: RepositoryError,
+    },
+    /// A snapshot did not come about.
+    #[error("no snapshot of {name} was made")]
+    Snapshot {
+        /// The tenant, or the node.
+        name: String,
+        /// Why.
+        #[source]
+        source: SnapshotError,
+    },
+    /// A restore did not come about.
+    #[error("{name} was not restored; what was there is untouched")]
+    Restore {
+        /// The tenant, or the node.
+        name: String,
+        /// Why.
+        #[source]
+        source: RestoreError,
+    },
+    /// There is no repository.
+    #[error("there is no backup of {0}")]
+    NoRepository(String),
+    /// There is no such snapshot.
+    #[error("{name} has no snapshot {snapshot}; `tenantd snapshots` lists them")]
+    NoSnapshot {
+        /// The tenant.
+        name: String,
+        /// What was asked for.
+        snapshot: u64,
+    },
+    /// A tenant that had state has none.
+    #[error(
+        "tenant {0} has lost its state, and an empty snapshot would hide the good ones; \
+         `tenantd restore {0}` brings it back"
+    )]
+    EmptyState(TenantId),
+    /// A tenant is running and must not be.
+    #[error("tenant {0} runs; a running tenant's state is not replaced")]
+    Running(TenantId),
+    /// A directory that must be new is there.
+    #[error("{0} is there already; a restore goes into a new directory")]
+    DirectoryExists(Utf8PathBuf),
+    /// The host is not empty.
+    #[error("this node has tenants already; a whole node is restored on an empty machine only")]
+    NotEmpty,
+    /// No node repository can be read.
+    #[error("the store holds no node's repository that this identity can read")]
+    NoNode,
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A document of ours is broken.
+    #[error("{path} is broken")]
+    Document {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A report that a finished unit should have left is not there.
+    #[error("the unit ended well and left no report at {0}")]
+    NoReport(Utf8PathBuf),
+    /// systemd could not be asked.
+    #[error(transparent)]
+    Systemd(#[from] crate::host::systemd::SystemdError),
+    /// The state database cannot be copied.
+    #[error("the state database cannot be copied")]
+    Database(#[from] crate::state::StateError),
+}

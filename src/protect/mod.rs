@@ -1,0 +1,26 @@
+//! Backs up and restores this host's tenants and the node: ties the backup engine to where
+//! things are, to whom they are encrypted for, and to the freezer.
+//! It knows no format (that is `backup`) and starts no unit (that is `reconcile` and systemd).
+
+mod error;
+mod freeze;
+mod node;
+mod node_restore;
+mod order;
+mod report;
+mod restore;
+mod shutdown;
+mod store;
+mod tenant;
+
+pub use error::ProtectError;
+pub use node::back_up_node;
+pub use node_restore::restore_node;
+pub use order::{RestoreOrder, has_order, write_order};
+pub use report::{BackupReport, Outcome, read_report, take_restore_report};
+pub use restore::{
+    RestoreReport, discard_replaced, has_identity, restore_beside, restore_if_wanted,
+};
+pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
+pub use store::{open_store, probe_store};
+pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};

@@ -1,0 +1,115 @@
+//! The node's own repository: what is needed to have every tenant again on an empty machine.
+//! It holds settings, specs, the state database and the catalogue of tenants' repositories.
+
+use std::fs;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::ProtectError;
+use super::report::{BackupReport, write_report};
+use super::tenant::{Haste, NODE, Source, repositories, snapshot, tenants};
+use crate::backup::{NobodyWrites, Silent};
+use crate::host::dirs;
+use crate::host::files::{self, FileError};
+use crate::layout::Layout;
+use crate::node::NodeSettings;
+use crate::state::copy_database;
+
+/// Largest file that is part of the node's state, apart from the database.
+const LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Backs up the node itself.
+pub async fn back_up_node(
+    layout: &Layout,
+    settings: &NodeSettings,
+    haste: Haste,
+) -> Result<BackupReport, ProtectError> {
+    let staging = layout.node_staging_dir();
+    gather(layout, &staging)?;
+    let source = Source {
+        name: NODE,
+        root: &staging,
+        clones: &staging.with_extension("clone"),
+        labels: [("kind", "node"), ("node", &settings.name)],
+    };
+    let pause = Arc::new(NobodyWrites);
+    let report = snapshot(layout, settings, source, pause, haste, Arc::new(Silent)).await?;
+    write_report(layout, None, &report)?;
+    Ok(report)
+}
+
+/// What of the node is backed up: where it is on the host, and where in the snapshot.
+fn parts(layout: &Layout) -> Vec<(Utf8PathBuf, Utf8PathBuf)> {
+    let mut parts = vec![(layout.node_toml(), "node.toml".into())];
+    for (directory, name) in [
+        (layout.specs_dir(), "tenants.d"),
+        (layout.templates_dir(), "templates.d"),
+        (layout.plans_dir(), "plans.d"),
+    ] {
+        let entries = directory.read_dir_utf8().into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.path().extension() == Some("toml"));
+        parts.extend(files.map(|file| {
+            (
+                file.path().to_owned(),
+                Utf8Path::new(name).join(file.file_name()),
+            )
+        }));
+    }
+    for name in repositories(layout).iter().filter(|name| *name != NODE) {
+        let spec = layout.repository_dir(name).join("repository.json");
+        parts.push((spec, format!("repositories/{name}/repository.json").into()));
+    }
+    for tenant in tenants(layout) {
+        let place = Utf8PathBuf::from(format!("tenants/{tenant}"));
+        parts.push((layout.runtime_file(&tenant), place.join("runtime.json")));
+        parts.push((layout.held_file(&tenant), place.join("held")));
+    }
+    parts
+}
+
+/// Brings the staging directory up to date. A file whose content is the same is left alone,
+/// so that an unchanged node makes an unchanged snapshot.
+fn gather(layout: &Layout, staging: &Utf8Path) -> Result<(), ProtectError> {
+    dirs::make(staging, 0o700)?;
+    let mut wanted = vec![Utf8PathBuf::from(DATABASE)];
+    for (from, to) in parts(layout) {
+        let bytes = match files::read(&from, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_absent() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let target = staging.join(&to);
+        if !fs::read(&target).is_ok_and(|present| present == bytes) {
+            if let Some(parent) = target.parent() {
+                dirs::make(parent, 0o700)?;
+            }
+            files::write(&target, &bytes, 0o600)?;
+        }
+        wanted.push(to);
+    }
+    prune(staging, staging, &wanted)?;
+    let database = staging.join(DATABASE);
+    files::remove(&database)?;
+    if layout.database().exists() {
+        copy_database(&layout.database(), &database)?;
+    }
+    Ok(())
+}
+
+/// The state database's name in the snapshot.
+pub(super) const DATABASE: &str = "state.db";
+
+/// Removes what is staged and not wanted any more.
+fn prune(root: &Utf8Path, directory: &Utf8Path, wanted: &[Utf8PathBuf]) -> Result<(), FileError> {
+    for entry in directory.read_dir_utf8().into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            prune(root, path, wanted)?;
+            dirs::remove_if_empty(path)?;
+        } else if !wanted.iter().any(|name| root.join(name) == path) {
+            files::remove(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! The state database (`SQLite`): tenants, revisions, operations, audit.
+//! It stores and finds; what a row means is decided elsewhere.
+//!
+//! One file, written by the daemon alone, on one thread of its own: a call waits for
+//! its turn there and never blocks the runtime. Every write is durable when it returns
+//! (`synchronous=FULL`), because an effect may follow it.
+
+mod audit;
+mod database;
+mod error;
+mod operations;
+mod revisions;
+mod schema;
+mod tenants;
+
+pub use audit::AuditEntry;
+pub use database::{Database, copy_database};
+pub use error::StateError;
+pub use operations::{Operation, OperationId, OperationKind, OperationStatus};
+pub use revisions::StoredRevision;
+pub use tenants::{TenantRow, Wanted};

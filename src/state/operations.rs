@@ -1,0 +1,261 @@
+//! Operations: what takes long, recorded before it starts and until it has ended.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::tenants::timestamp;
+use super::{Database, StateError};
+use crate::tenant::TenantId;
+
+/// An operation's id (UUID version 7, so that ids sort by time).
+pub type OperationId = Uuid;
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationKind {
+    /// Brings a tenant to a new revision.
+    Apply,
+    /// Starts a held tenant again.
+    Start,
+    /// Holds a tenant.
+    Stop,
+    /// Stops and starts the agent.
+    Restart,
+    /// Holds a tenant for a reason that only `resume` ends.
+    Suspend,
+    /// Ends a suspension.
+    Resume,
+    /// Removes a tenant's units, and its state when asked to.
+    Remove,
+    /// Makes a snapshot of a tenant, or of the node.
+    Backup,
+    /// Replaces a tenant's state by a snapshot.
+    Restore,
+    /// Puts right what is not as recorded.
+    Reconcile,
+}
+
+impl OperationKind {
+    /// The kind as it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Remove => "remove",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Reconcile => "reconcile",
+        }
+    }
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationStatus {
+    /// Recorded; running or about to be run again after a crash.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly; `outcome` is a problem document.
+    Failed,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Operation {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// The tenant it is about; none for the node.
+    #[schema(value_type = Option<String>)]
+    pub tenant: Option<TenantId>,
+    /// What was asked for, enough to run it again.
+    pub request: Value,
+    /// Who asked.
+    pub actor: String,
+    /// How far it is.
+    pub status: OperationStatus,
+    /// The step it is at, for people.
+    pub step: Option<String>,
+    /// The result, or what went wrong.
+    pub outcome: Option<Value>,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+}
+
+const COLUMNS: &str =
+    "id, kind, tenant, request, actor, status, step, outcome, started_at, finished_at";
+
+impl Database {
+    /// Records an operation before its first effect.
+    pub async fn record_operation(&self, operation: Operation) -> Result<(), StateError> {
+        self.call(move |connection| {
+            connection
+                .prepare_cached(&format!(
+                    "INSERT INTO operations ({COLUMNS})
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                ))
+                .and_then(|mut statement| {
+                    statement.execute((
+                        operation.id.to_string(),
+                        operation.kind.as_str(),
+                        operation.tenant.as_ref().map(TenantId::as_str),
+                        operation.request.to_string(),
+                        &operation.actor,
+                        status_text(operation.status),
+                        &operation.step,
+                        operation.outcome.as_ref().map(Value::to_string),
+                        operation.started_at.to_string(),
+                        operation.finished_at.as_ref().map(Timestamp::to_string),
+                    ))
+                })
+                .map_err(StateError::statement("record an operation"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Records the step that an operation is about to take.
+    pub async fn operation_step(&self, id: OperationId, step: String) -> Result<(), StateError> {
+        self.call(move |connection| {
+            connection
+                .prepare_cached("UPDATE operations SET step = ?2 WHERE id = ?1")
+                .and_then(|mut statement| statement.execute((id.to_string(), step)))
+                .map_err(StateError::statement("record an operation's step"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Records the end of an operation.
+    pub async fn finish_operation(
+        &self,
+        id: OperationId,
+        status: OperationStatus,
+        outcome: Value,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
+        self.call(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE operations SET status = ?2, outcome = ?3, finished_at = ?4
+                     WHERE id = ?1 AND finished_at IS NULL",
+                )
+                .and_then(|mut statement| {
+                    statement.execute((
+                        id.to_string(),
+                        status_text(status),
+                        outcome.to_string(),
+                        at.to_string(),
+                    ))
+                })
+                .map_err(StateError::statement("finish an operation"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Finds an operation.
+    pub async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StateError> {
+        Ok(self
+            .operations("WHERE id = ?1", Some(id.to_string()), 1)
+            .await?
+            .pop())
+    }
+
+    /// Operations that have not ended, oldest first: to be run again after a crash.
+    pub async fn open_operations(&self) -> Result<Vec<Operation>, StateError> {
+        let mut open = self
+            .operations("WHERE finished_at IS NULL AND ?1 IS NULL", None, 10_000)
+            .await?;
+        open.reverse();
+        Ok(open)
+    }
+
+    /// The newest operations, newest first, of one tenant or of all.
+    pub async fn recent_operations(
+        &self,
+        tenant: Option<TenantId>,
+        limit: u32,
+    ) -> Result<Vec<Operation>, StateError> {
+        self.operations(
+            "WHERE ?1 IS NULL OR tenant = ?1",
+            tenant.map(String::from),
+            limit,
+        )
+        .await
+    }
+
+    async fn operations(
+        &self,
+        condition: &'static str,
+        argument: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<Operation>, StateError> {
+        self.call(move |connection| {
+            let failed = || StateError::statement("read operations");
+            let mut statement = connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM operations {condition} ORDER BY id DESC LIMIT ?2"
+                ))
+                .map_err(failed())?;
+            let mut rows = statement.query((argument, limit)).map_err(failed())?;
+            let mut operations = Vec::new();
+            while let Some(row) = rows.next().map_err(failed())? {
+                operations.push(from_row(row)?);
+            }
+            Ok(operations)
+        })
+        .await
+    }
+}
+
+fn status_text(status: OperationStatus) -> &'static str {
+    match status {
+        OperationStatus::Running => "running",
+        OperationStatus::Succeeded => "succeeded",
+        OperationStatus::Failed => "failed",
+    }
+}
+
+fn from_row(row: &rusqlite::Row<'_>) -> Result<Operation, StateError> {
+    let failed = || StateError::statement("read an operation");
+    let text = |index: usize| row.get::<_, String>(index).map_err(failed());
+    let optional = |index: usize| row.get::<_, Option<String>>(index).map_err(failed());
+    let named = |what: &'static str, name: String| {
+        serde_json::from_value(Value::String(name)).map_err(StateError::document(what))
+    };
+    Ok(Operation {
+        id: text(0)?.parse().unwrap_or_default(),
+        kind: serde_json::from_value(Value::String(text(1)?))
+            .map_err(StateError::document("an operation's kind"))?,
+        tenant: optional(2)?.and_then(|id| id.parse().ok()),
+        request: serde_json::from_str(&text(3)?)
+            .map_err(StateError::document("an operation's request"))?,
+        actor: text(4)?,
+        status: named("an operation's status", text(5)?)?,
+        step: optional(6)?,
+        outcome: optional(7)?
+            .map(|outcome| serde_json::from_str(&outcome))
+            .transpose()
+            .map_err(StateError::document("an operation's outcome"))?,
+        started_at: timestamp(row, 8).map_err(failed())?,
+        finished_at: optional(9)?.and_then(|at| at.parse().ok()),
+    })
+}

@@ -1,0 +1,109 @@
+//! Revisions: immutable and numbered, each with the exact bytes of its unit set.
+
+use rusqlite::OptionalExtension;
+
+use super::{Database, OperationId, StateError};
+use crate::quadlet::UnitSet;
+use crate::tenant::{Revision, TenantId};
+
+/// A revision and its unit set.
+#[derive(Debug, Clone)]
+pub struct StoredRevision {
+    /// What was applied.
+    pub revision: Revision,
+    /// The files rendered for it.
+    pub unit_set: UnitSet,
+}
+
+impl Database {
+    /// The number that a tenant's next revision gets: one above the highest ever used.
+    pub async fn next_revision(&self, tenant: TenantId) -> Result<u64, StateError> {
+        self.call(move |connection| {
+            connection
+                .query_row(
+                    "SELECT coalesce(max(number), 0) + 1 FROM revisions WHERE tenant = ?1",
+                    [tenant.as_str()],
+                    |row| row.get(0),
+                )
+                .map_err(StateError::statement("number a revision"))
+        })
+        .await
+    }
+
+    /// Stores a revision. Storing the same number again is an error: revisions never change.
+    pub async fn store_revision(
+        &self,
+        tenant: TenantId,
+        operation: OperationId,
+        stored: StoredRevision,
+    ) -> Result<(), StateError> {
+        self.call(move |connection| {
+            let document = |what: &str| StateError::document(format!("{what} of tenant {tenant}"));
+            connection
+                .execute(
+                    "INSERT INTO revisions (tenant, number, operation, created_at, document, unit_set)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    (
+                        tenant.as_str(),
+                        stored.revision.number.0,
+                        operation.to_string(),
+                        stored.revision.created_at.to_string(),
+                        serde_json::to_string(&stored.revision).map_err(document("a revision"))?,
+                        serde_json::to_string(&stored.unit_set).map_err(document("a unit set"))?,
+                    ),
+                )
+                .map_err(StateError::statement("store a revision"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The revision that an operation has made, if it came so far.
+    pub async fn revision_of_operation(
+        &self,
+        tenant: TenantId,
+        operation: OperationId,
+    ) -> Result<Option<u64>, StateError> {
+        self.call(move |connection| {
+            connection
+                .query_row(
+                    "SELECT number FROM revisions WHERE tenant = ?1 AND operation = ?2",
+                    (tenant.as_str(), operation.to_string()),
+                    |row| row.get(0),
+                )
+                .optional()
+                .map_err(StateError::statement("find an operation's revision"))
+        })
+        .await
+    }
+
+    /// Finds a revision.
+    pub async fn revision(
+        &self,
+        tenant: TenantId,
+        number: u64,
+    ) -> Result<Option<StoredRevision>, StateError> {
+        self.call(move |connection| {
+            let failed = || StateError::statement("read a revision");
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT document, unit_set FROM revisions WHERE tenant = ?1 AND number = ?2",
+                )
+                .map_err(failed())?;
+            let mut rows = statement
+                .query((tenant.as_str(), number))
+                .map_err(failed())?;
+            let Some(row) = rows.next().map_err(failed())? else {
+                return Ok(None);
+            };
+            let text = |index: usize| row.get::<_, String>(index).map_err(failed());
+            let document =
+                |what: &str| StateError::document(format!("{what} {number} of tenant {tenant}"));
+            Ok(Some(StoredRevision {
+                revision: serde_json::from_str(&text(0)?).map_err(document("revision"))?,
+                unit_set: serde_json::from_str(&text(1)?).map_err(document("unit set"))?,
+            }))
+        })
+        .await
+    }
+}

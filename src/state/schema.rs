@@ -1,0 +1,59 @@
+//! The tables, as a list of migrations that is only ever appended to.
+//! `PRAGMA user_version` counts those that have run.
+
+/// Each migration runs once, in order, inside a transaction.
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE tenants (
+        id               TEXT PRIMARY KEY,
+        state            TEXT NOT NULL,
+        reason           TEXT,
+        wanted           TEXT NOT NULL,
+        held_because     TEXT,
+        source           TEXT,
+        current_revision INTEGER,
+        good_revision    INTEGER,
+        id_range         INTEGER NOT NULL UNIQUE,
+        created_at       TEXT NOT NULL,
+        changed_at       TEXT NOT NULL
+    ) STRICT;
+
+    -- Outlives its tenant: ids on disk must never come to mean somebody else.
+    CREATE TABLE id_ranges (
+        start  INTEGER PRIMARY KEY,
+        tenant TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE revisions (
+        tenant     TEXT NOT NULL,
+        number     INTEGER NOT NULL,
+        operation  TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        document   TEXT NOT NULL,
+        unit_set   TEXT NOT NULL,
+        PRIMARY KEY (tenant, number),
+        UNIQUE (tenant, operation)
+    ) STRICT;
+
+    CREATE TABLE operations (
+        id          TEXT PRIMARY KEY,
+        kind        TEXT NOT NULL,
+        tenant      TEXT,
+        request     TEXT NOT NULL,
+        actor       TEXT NOT NULL,
+        status      TEXT NOT NULL,
+        step        TEXT,
+        outcome     TEXT,
+        started_at  TEXT NOT NULL,
+        finished_at TEXT
+    ) STRICT;
+    CREATE INDEX operations_open ON operations (status) WHERE finished_at IS NULL;
+
+    CREATE TABLE audit (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        at       TEXT NOT NULL,
+        actor    TEXT NOT NULL,
+        tenant   TEXT,
+        action   TEXT NOT NULL,
+        detail   TEXT
+    ) STRICT;
+"];
