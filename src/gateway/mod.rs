@@ -1,0 +1,4 @@
+//! The per-tenant doors: unprivileged, socket-activated processes that carry a tenant's traffic.
+//! They work without the control daemon and never read the state database.
+
+pub mod ingress;

@@ -1,0 +1,321 @@
+//! Brings one tenant to what is wanted: observes, decides, takes the steps, looks again.
+
+use std::time::Duration;
+
+use super::blocking;
+use super::decide::{Agent, Desired, Observed, Step, decide};
+use super::engine::Engine;
+use super::error::OperationError;
+use super::evidence;
+use super::judge::ending;
+use super::observe::drift;
+use super::run::Run;
+use crate::failpoint;
+use crate::host::podman::PodmanError;
+use crate::host::probe::{self, Target};
+use crate::host::systemd::{ActiveState, JobResult, LoadState, UnitStatus};
+use crate::host::{clock, dirs, files};
+use crate::layout::UnitNames;
+use crate::quadlet::UnitSet;
+use crate::state::{TenantRow, Wanted};
+use crate::tenant::Runtime;
+
+/// Looks after which nothing is left to do, or something works against us.
+const ROUNDS: usize = 4;
+
+/// The label with which a unit set marks its container.
+const REVISION_LABEL: &str = "tenantd.revision";
+
+/// Longest time for one probe through the ingress.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// Pause between two probes through the ingress.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long an agent that runs may fail to answer through its ingress.
+const INGRESS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Brings the run's tenant to what its row wants.
+pub async fn converge(run: &Run) -> Result<(), OperationError> {
+    for _ in 0..ROUNDS {
+        let row = run.row().await?;
+        let (desired, unit_set) = desired(run, &row).await?;
+        let observed = observe(run, &row, unit_set.as_ref()).await?;
+        let steps = decide(&desired, &observed);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        for step in steps {
+            run.step(&step.to_string()).await?;
+            failpoint::hit("converge.step");
+            take(run, &step, unit_set.as_ref()).await?;
+        }
+    }
+    Err(OperationError::Unsettled(run.tenant()?.clone()))
+}
+
+async fn desired(run: &Run, row: &TenantRow) -> Result<(Desired, Option<UnitSet>), OperationError> {
+    let Some(number) = row
+        .current_revision
+        .filter(|_| row.wanted != Wanted::Removed)
+    else {
+        return Ok((Desired::Absent, None));
+    };
+    let stored = run.engine.database.revision(row.id.clone(), number).await?;
+    let stored = stored.ok_or_else(|| OperationError::NoRevision(row.id.clone()))?;
+    let desired = if row.wanted.is_held() {
+        Desired::Held
+    } else {
+        Desired::Running { revision: number }
+    };
+    Ok((desired, Some(stored.unit_set)))
+}
+
+async fn observe(
+    run: &Run,
+    row: &TenantRow,
+    unit_set: Option<&UnitSet>,
+) -> Result<Observed, OperationError> {
+    let engine = &run.engine;
+    let (layout, tenant, wanted) = (engine.layout.clone(), row.id.clone(), unit_set.cloned());
+    let (drift, held) = blocking(move || {
+        let held = layout.held_file(&tenant).exists();
+        drift(&layout, &tenant, wanted.as_ref()).map(|drift| (drift, held))
+    })
+    .await
+    .map_err(|source| files::FileError::Io {
+        verb: "compare the installed units in",
+        path: engine.layout.unit_dir(),
+        source,
+    })?;
+    let names = UnitNames(&row.id);
+    let (service, socket) = (names.service(), names.instance("ingress", "socket"));
+    let helpers: Vec<_> = ["net", "awake", "ingress", "restore"]
+        .map(|template| names.instance(template, "service"))
+        .into();
+    let mut wanted: Vec<&str> = helpers.iter().map(String::as_str).collect();
+    wanted.extend([service.as_str(), socket.as_str()]);
+    let units = engine.systemd.units(&wanted).await?;
+    let details = engine.systemd.details(&service).await?;
+    let find = |name: &str| units.iter().find(|unit| unit.name == name);
+    let is_active =
+        |name: &str| find(name).is_some_and(|unit| unit.active != ActiveState::Inactive);
+    let agent = find(&service).map_or(Agent::Inactive, agent);
+    // Only a container that runs has a revision; asking costs a call to Podman.
+    let running_revision = match agent {
+        Agent::Active | Agent::Starting => running_revision(engine, &names.container())
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "Podman does not say what runs"
+                );
+                None
+            }),
+        Agent::Inactive | Agent::Failed => None,
+    };
+    Ok(Observed {
+        differing: drift.differing,
+        surplus: drift.surplus,
+        // The installer reloads after each change of files and checks that it took. A unit that
+        // is not there although its file is, or that is not what its file says, tells that a
+        // reload was cut short.
+        needs_reload: details.need_daemon_reload
+            || unit_set.is_some() && details.load != LoadState::Loaded,
+        held,
+        agent,
+        running_revision,
+        socket_listening: find(&socket).is_some_and(|unit| unit.active == ActiveState::Active),
+        helpers_active: helpers.iter().any(|name| is_active(name)),
+    })
+}
+
+/// The revision that a container was made for, by the label that its unit gave it.
+async fn running_revision(engine: &Engine, container: &str) -> Result<Option<u64>, PodmanError> {
+    let container = engine.podman.container(container).await?;
+    Ok(container.and_then(|found| found.labels.get(REVISION_LABEL)?.parse().ok()))
+}
+
+fn agent(unit: &UnitStatus) -> Agent {
+    match unit.active {
+        ActiveState::Active | ActiveState::Reloading => Agent::Active,
+        ActiveState::Failed => Agent::Failed,
+        ActiveState::Inactive => Agent::Inactive,
+        ActiveState::Activating | ActiveState::Deactivating | ActiveState::Other(_) => {
+            Agent::Starting
+        }
+    }
+}
+
+async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), OperationError> {
+    let engine = &run.engine;
+    let tenant = run.tenant()?;
+    let names = UnitNames(tenant);
+    match step {
+        Step::Hold => {
+            let path = engine.layout.held_file(tenant);
+            let because = run
+                .row()
+                .await?
+                .held_because
+                .unwrap_or_else(|| "stopped".to_owned());
+            blocking(move || {
+                if let Some(parent) = path.parent() {
+                    dirs::make(parent, 0o700)?;
+                }
+                files::write(&path, because.as_bytes(), 0o600)
+            })
+            .await?;
+            // A door reads at its start whether its tenant is held.
+            stop(run, &names.instance("ingress", "service")).await
+        }
+        Step::Release => {
+            let path = engine.layout.held_file(tenant);
+            blocking(move || files::remove(&path)).await?;
+            stop(run, &names.instance("ingress", "service")).await
+        }
+        Step::StopAgent => {
+            stop(run, &names.instance("awake", "service")).await?;
+            stop(run, &names.service()).await?;
+            Ok(engine.systemd.reset_failed(&names.service()).await?)
+        }
+        Step::StopHelpers => {
+            for unit in [
+                names.instance("ingress", "socket"),
+                names.instance("ingress", "service"),
+                names.instance("awake", "service"),
+                names.instance("restore", "service"),
+                names.instance("net", "service"),
+                names.slice(),
+                // systemd starts these for the agent's LogNamespace=, and nobody stops them.
+                format!("systemd-journald@{}.socket", names.journal_namespace()),
+                format!(
+                    "systemd-journald-varlink@{}.socket",
+                    names.journal_namespace()
+                ),
+                format!("systemd-journald@{}.service", names.journal_namespace()),
+            ] {
+                stop(run, &unit).await?;
+                engine.systemd.reset_failed(&unit).await?;
+            }
+            Ok(())
+        }
+        Step::Install { write, remove } => {
+            let set = unit_set.cloned();
+            engine
+                .installer
+                .install(tenant.clone(), set, write.clone(), remove.clone())
+                .await
+        }
+        Step::Reload => {
+            let set = unit_set.cloned();
+            engine
+                .installer
+                .install(tenant.clone(), set, Vec::new(), Vec::new())
+                .await
+        }
+        Step::Listen => {
+            let unit = names.instance("ingress", "socket");
+            let result = engine.systemd.start(&unit).await?;
+            done(run, &unit, "start", result).await
+        }
+        Step::StartAgent | Step::RestartAgent => start_agent(run, step).await,
+    }
+}
+
+/// Starts or restarts the agent and waits for the job, which ends when the start probe passes.
+pub async fn start_agent(run: &Run, step: &Step) -> Result<(), OperationError> {
+    let systemd = &run.engine.systemd;
+    let unit = UnitNames(run.tenant()?).service();
+    systemd.reset_failed(&unit).await?;
+    let (verb, result) = if *step == Step::RestartAgent {
+        ("restart", systemd.restart(&unit).await?)
+    } else {
+        ("start", systemd.start(&unit).await?)
+    };
+    failpoint::hit("converge.agent-started");
+    done(run, &unit, verb, result).await
+}
+
+/// Makes sure that the agent answers through the path that its users take.
+pub async fn wait_healthy(run: &Run) -> Result<(), OperationError> {
+    run.step("probe the agent through its ingress").await?;
+    let tenant = run.tenant()?;
+    let layout = &run.engine.layout;
+    let path = layout.runtime_file(tenant);
+    let bytes = blocking(move || files::read(&path, 64 * 1024)).await?;
+    let runtime: Runtime =
+        serde_json::from_slice(&bytes).map_err(|_| OperationError::NotHealthy {
+            tenant: tenant.clone(),
+            reason: "its runtime.json is not readable; apply its spec again".to_owned(),
+            log: Vec::new(),
+        })?;
+    let socket = layout.ingress_socket(tenant);
+    let target = Target::Unix(socket);
+    let begin = clock::monotonic();
+    loop {
+        let error = match probe::ask(&target, &runtime.start_probe, PROBE).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // The agent has answered its start probe already: what is left is the door's start.
+        if begin.elapsed() >= INGRESS_PATIENCE {
+            return Err(OperationError::NotHealthy {
+                tenant: tenant.clone(),
+                reason: error.to_string(),
+                log: evidence::of_agent(tenant).await,
+            });
+        }
+        tokio::time::sleep(PROBE_PAUSE).await;
+    }
+}
+
+async fn stop(run: &Run, unit: &str) -> Result<(), OperationError> {
+    let found = run.engine.systemd.units(&[unit]).await?;
+    if found
+        .iter()
+        .all(|unit| unit.active == ActiveState::Inactive)
+    {
+        return Ok(());
+    }
+    let result = run.engine.systemd.stop(unit).await?;
+    done(run, unit, "stop", result).await
+}
+
+async fn done(
+    run: &Run,
+    unit: &str,
+    verb: &'static str,
+    result: JobResult,
+) -> Result<(), OperationError> {
+    if matches!(result, JobResult::Done) {
+        return Ok(());
+    }
+    let details = run.engine.systemd.details(unit).await?;
+    let reason = match (&result, details.service) {
+        (JobResult::Failed, Some(service)) => ending(&super::view::UnitView {
+            active: details.active,
+            sub: details.sub,
+            result: service.result,
+            status: service.exec_main_status,
+            restarts: service.restarts,
+        }),
+        (JobResult::Dependency, _) => {
+            "something it needs failed (its restore or its network namespace)".to_owned()
+        }
+        (JobResult::Skipped, _) => "a condition is not met; is the tenant held?".to_owned(),
+        (other, _) => format!("the job ended as {other:?}"),
+    };
+    let tenant = run.tenant()?;
+    Err(OperationError::Job {
+        tenant: tenant.clone(),
+        unit: unit.to_owned(),
+        verb,
+        reason,
+        log: if unit == UnitNames(tenant).service() {
+            evidence::of_agent(tenant).await
+        } else {
+            evidence::of_unit(unit).await
+        },
+    })
+}

@@ -1,0 +1,64 @@
+//! Finds tenants that are not as recorded and has them put right, each by an operation.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::blocking;
+use super::engine::Engine;
+use super::error::OperationError;
+use super::observe::drift;
+use crate::host::systemd::ActiveState;
+use crate::quadlet::UnitSet;
+use crate::state::{OperationKind, Wanted};
+use crate::tenant::TenantId;
+
+/// Who the audit log names for repairs.
+const ACTOR: &str = "tenantd";
+
+/// Starts an operation for every tenant whose files or agent are not as recorded.
+///
+/// An agent that systemd has given up stays so: starting it again is the operator's decision.
+pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<TenantId>, OperationError> {
+    let mut candidates = Vec::new();
+    for row in engine.database.tenants().await? {
+        let Some(number) = row.current_revision else {
+            continue;
+        };
+        if engine.is_busy(&row.id) {
+            continue;
+        }
+        let Some(stored) = engine.database.revision(row.id.clone(), number).await? else {
+            continue;
+        };
+        let down = row.wanted == Wanted::Running
+            && engine.agent_view(&row.id).active == ActiveState::Inactive;
+        candidates.push((row.id, stored.unit_set, down));
+    }
+    let layout = engine.layout.clone();
+    let drifted: Vec<TenantId> = blocking(move || {
+        let is_as_recorded = |tenant: &TenantId, set: &UnitSet| {
+            // What cannot be read is looked at by the operation, which can say why.
+            drift(&layout, tenant, Some(set))
+                .is_ok_and(|drift| drift.differing.is_empty() && drift.surplus.is_empty())
+        };
+        candidates
+            .into_iter()
+            .filter(|(tenant, set, down)| *down || !is_as_recorded(tenant, set))
+            .map(|(tenant, ..)| tenant)
+            .collect()
+    })
+    .await;
+    for tenant in &drifted {
+        tracing::warn!(%tenant, "not as recorded; putting it right");
+        engine
+            .submit(
+                OperationKind::Reconcile,
+                Some(tenant.clone()),
+                json!({}),
+                ACTOR.to_owned(),
+            )
+            .await?;
+    }
+    Ok(drifted)
+}

@@ -1,0 +1,276 @@
+//! Runs operations: records each before its first effect, one at a time per tenant,
+//! and takes up again those that a crash has cut short. What they do is in `operations/`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use serde_json::Value;
+use tokio_util::task::TaskTracker;
+
+use super::error::OperationError;
+use super::installer::Installer;
+use super::operations;
+use super::progress::{Progress, moved_on};
+use super::run::Run;
+use super::supervisor;
+use super::tenant_locks::TenantLocks;
+use super::view::{UnitView, Views};
+use crate::failpoint;
+use crate::host::clock;
+use crate::host::podman::Podman;
+use crate::host::systemd::Systemd;
+use crate::layout::{Layout, UnitNames};
+use crate::node::NodeSettings;
+use crate::quadlet::HostFacts;
+use crate::state::{Database, Operation, OperationId, OperationKind, OperationStatus};
+use crate::tenant::{Catalog, TenantId};
+
+/// What the daemon can do to tenants. One per process, shared by its tasks.
+pub struct Engine {
+    /// Where things are.
+    pub layout: Layout,
+    /// The state database.
+    pub database: Database,
+    /// The service manager.
+    pub systemd: Systemd,
+    /// The container engine.
+    pub podman: Podman,
+    /// What the host is and can do, looked at once.
+    pub facts: HostFacts,
+    pub(super) installer: Installer,
+    pub(super) locks: TenantLocks,
+    pub(super) progress: Progress,
+    settings: RwLock<Arc<NodeSettings>>,
+    catalog: RwLock<Arc<Catalog>>,
+    views: Mutex<Views>,
+    tasks: TaskTracker,
+    /// Identities handed over with a restore; in memory only, so gone after a crash.
+    pub(super) identities: Mutex<BTreeMap<OperationId, operations::Identity>>,
+}
+
+impl Engine {
+    /// An engine over the given adapters.
+    pub fn new(
+        layout: Layout,
+        database: Database,
+        systemd: Systemd,
+        podman: Podman,
+        facts: HostFacts,
+        settings: NodeSettings,
+        catalog: Catalog,
+    ) -> Arc<Self> {
+        let installer = Installer::start(layout.clone(), systemd.clone());
+        Arc::new(Self {
+            layout,
+            database,
+            systemd,
+            podman,
+            facts,
+            installer,
+            locks: TenantLocks::default(),
+            progress: Progress::default(),
+            settings: RwLock::new(Arc::new(settings)),
+            catalog: RwLock::new(Arc::new(catalog)),
+            views: Mutex::default(),
+            tasks: TaskTracker::new(),
+            identities: Mutex::default(),
+        })
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<NodeSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The templates and plans in force.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts new settings, templates and plans in force.
+    pub fn replace_settings(&self, settings: NodeSettings, catalog: Catalog) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    /// What was last heard of a tenant's agent.
+    pub fn agent_view(&self, tenant: &TenantId) -> UnitView {
+        let views = self.views();
+        let mut view = views.get(&UnitNames(tenant).service());
+        if views.is_out_of_memory(tenant) {
+            "oom-kill".clone_into(&mut view.result);
+        }
+        view
+    }
+
+    /// The picture of all units.
+    pub(super) fn views(&self) -> std::sync::MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records an operation and starts it.
+    pub async fn submit(
+        self: &Arc<Self>,
+        kind: OperationKind,
+        tenant: Option<TenantId>,
+        request: Value,
+        actor: String,
+    ) -> Result<Operation, OperationError> {
+        self.submit_with(kind, tenant, request, actor, None).await
+    }
+
+    /// As [`Engine::submit`], with an identity that is kept in memory only.
+    pub async fn submit_with(
+        self: &Arc<Self>,
+        kind: OperationKind,
+        tenant: Option<TenantId>,
+        request: Value,
+        actor: String,
+        identity: Option<operations::Identity>,
+    ) -> Result<Operation, OperationError> {
+        let operation = Operation {
+            id: OperationId::now_v7(),
+            kind,
+            tenant,
+            request,
+            actor,
+            status: OperationStatus::Running,
+            step: None,
+            outcome: None,
+            started_at: clock::now(),
+            finished_at: None,
+        };
+        self.database.record_operation(operation.clone()).await?;
+        if let Some(identity) = identity {
+            let mut identities = self
+                .identities
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            identities.insert(operation.id, identity);
+        }
+        failpoint::hit("operation.recorded");
+        self.start(operation.clone());
+        Ok(operation)
+    }
+
+    /// Takes up the operations that a crash has cut short.
+    pub async fn resume(self: &Arc<Self>) -> Result<usize, OperationError> {
+        let open = self.database.open_operations().await?;
+        let count = open.len();
+        for operation in open {
+            tracing::info!(
+                operation = %operation.id,
+                kind = operation.kind.as_str(),
+                tenant = operation.tenant.as_ref().map(tracing::field::display),
+                "taking up an operation that was cut short"
+            );
+            self.start(operation);
+        }
+        Ok(count)
+    }
+
+    /// An operation, once it has ended or is at another step than `after_step`, or as it is
+    /// after `patience`.
+    pub async fn operation(
+        &self,
+        id: OperationId,
+        patience: std::time::Duration,
+        after_step: Option<&str>,
+    ) -> Result<Operation, OperationError> {
+        if let Some(watched) = self.progress.watch(id) {
+            let latest = watched.clone();
+            let moved = tokio::time::timeout(patience, moved_on(watched, after_step)).await;
+            return Ok(moved.unwrap_or_else(|_| latest.borrow().clone()));
+        }
+        self.database
+            .operation(id)
+            .await?
+            .ok_or(OperationError::NoOperation(id))
+    }
+
+    /// Operations at work now.
+    pub fn running_operations(&self) -> Vec<Operation> {
+        self.progress.running()
+    }
+
+    /// Whether an operation is at work on `tenant`.
+    pub fn is_busy(&self, tenant: &TenantId) -> bool {
+        self.locks.is_busy(tenant)
+    }
+
+    /// Waits until no operation is at work. Those cut short by the end of the process are
+    /// taken up by the next.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn start(self: &Arc<Self>, operation: Operation) {
+        self.progress.begin(operation.clone());
+        let engine = Arc::clone(self);
+        self.tasks.spawn(async move { engine.run(operation).await });
+    }
+
+    #[tracing::instrument(
+        name = "operation",
+        skip_all,
+        fields(
+            operation = %operation.id,
+            kind = operation.kind.as_str(),
+            tenant = operation.tenant.as_ref().map(tracing::field::display),
+        )
+    )]
+    async fn run(self: Arc<Self>, mut operation: Operation) {
+        let guard = match &operation.tenant {
+            Some(tenant) => Some(self.locks.lock(tenant).await),
+            None => None,
+        };
+        let run = Run::new(Arc::clone(&self), operation.clone());
+        let outcome = operations::run(&run).await;
+        failpoint::hit("operation.done");
+        let (status, document) = match &outcome {
+            Ok(result) => (OperationStatus::Succeeded, result.clone()),
+            Err(error) => {
+                let problem = error.problem();
+                tracing::error!(code = problem.code, causes = ?problem.causes, "{}", problem.title);
+                (
+                    OperationStatus::Failed,
+                    serde_json::to_value(problem).unwrap_or_default(),
+                )
+            }
+        };
+        let now = clock::now();
+        let finished = self
+            .database
+            .finish_operation(operation.id, status, document.clone(), now)
+            .await;
+        if let Err(error) = finished {
+            // The operation stays open and is taken up at the next start.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot record the end"
+            );
+        }
+        self.identities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&operation.id);
+        operation.status = status;
+        operation.outcome = Some(document);
+        operation.finished_at = Some(now);
+        drop(guard);
+        // What happened to the agent meanwhile was the operation's; from here it is looked at.
+        if let Some(tenant) = &operation.tenant
+            && let Err(error) = supervisor::judge_one(&self, tenant).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot record a state"
+            );
+        }
+        self.progress.end(operation);
+    }
+}

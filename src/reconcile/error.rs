@@ -1,0 +1,241 @@
+//! What can go wrong with an operation, and which problem the API shows for it.
+//! Every message says what failed, for which tenant, and what to do.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+
+use crate::api::Problem;
+use crate::host::files::FileError;
+use crate::host::systemd::SystemdError;
+use crate::quadlet::validate::ValidateError;
+use crate::state::{OperationId, StateError};
+use crate::tenant::{self, ImageRef, TenantId};
+
+/// Why an operation was refused or has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// Documents that are not valid.
+    #[error("{} of the documents given {} not valid; nothing was changed",
+            .0.len(), if .0.len() == 1 { "is" } else { "are" })]
+    Spec(Vec<tenant::Problems>),
+    /// Two documents for one tenant.
+    #[error("{first} and {second} both describe tenant {tenant}; nothing was changed")]
+    Twice {
+        /// The tenant.
+        tenant: TenantId,
+        /// The first document.
+        first: String,
+        /// The second document.
+        second: String,
+    },
+    /// No such tenant.
+    #[error("there is no tenant {0}; `tenantd list` shows those there are")]
+    NoTenant(TenantId),
+    /// No such operation.
+    #[error("there is no operation {0}")]
+    NoOperation(OperationId),
+    /// A file under `tenants.d` rules this tenant.
+    #[error(
+        "tenant {tenant} is defined by {file}; change or remove that file and run `tenantd reload`"
+    )]
+    DefinedByFile {
+        /// The tenant.
+        tenant: TenantId,
+        /// The file.
+        file: String,
+    },
+    /// A held tenant was to be restarted.
+    #[error("tenant {0} is stopped; `tenantd start {0}` starts it")]
+    Held(TenantId),
+    /// A suspended tenant was to be started.
+    #[error("tenant {tenant} is suspended ({because}); `tenantd resume {tenant}` ends that")]
+    Suspended {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why.
+        because: String,
+    },
+    /// A tenant without an installed revision was to be started.
+    #[error("tenant {0} has no installed revision; apply its spec again")]
+    NoRevision(TenantId),
+    /// The image cannot be used.
+    #[error("tenant {tenant}: image {image} cannot be used: {reason}")]
+    Image {
+        /// The tenant.
+        tenant: TenantId,
+        /// The image.
+        image: ImageRef,
+        /// Why not, and what to do.
+        reason: String,
+        /// What Podman said.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The host cannot enforce the plan's limits.
+    #[error("tenant {tenant}: {reason}")]
+    Limits {
+        /// The tenant.
+        tenant: TenantId,
+        /// Which limits, and what to do.
+        reason: String,
+    },
+    /// The host's generator or verifier refuses the units.
+    #[error(
+        "tenant {tenant}: systemd or Quadlet would not accept its units; nothing was installed"
+    )]
+    Units {
+        /// The tenant.
+        tenant: TenantId,
+        /// Their complaints.
+        complaints: Vec<String>,
+    },
+    /// The units could not be checked.
+    #[error("the units could not be checked")]
+    Check(#[source] Arc<ValidateError>),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// systemd could not be asked.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+    /// systemd has not taken in what was installed.
+    #[error("tenant {tenant}: systemd did not take in {unit} as installed ({found})")]
+    NotLoaded {
+        /// The tenant.
+        tenant: TenantId,
+        /// The unit.
+        unit: String,
+        /// What it has instead.
+        found: String,
+    },
+    /// A unit did not start or stop.
+    #[error("tenant {tenant}: {unit} did not {verb}: {reason}")]
+    Job {
+        /// The tenant.
+        tenant: TenantId,
+        /// The unit.
+        unit: String,
+        /// `start`, `stop`, …
+        verb: &'static str,
+        /// Why, in the operator's words.
+        reason: String,
+        /// The unit's last log lines.
+        log: Vec<String>,
+    },
+    /// The tenant does not stay as it was made.
+    #[error(
+        "tenant {0} does not stay as it is wanted: something else changes its units or its \
+         agent; `journalctl -u tenantd` shows what was done"
+    )]
+    Unsettled(TenantId),
+    /// The agent runs and does not answer its users.
+    #[error("tenant {tenant}: the agent does not answer through its ingress: {reason}")]
+    NotHealthy {
+        /// The tenant.
+        tenant: TenantId,
+        /// What it answers.
+        reason: String,
+        /// The agent's last log lines.
+        log: Vec<String>,
+    },
+    /// An update failed and the previous revision is back.
+    #[error("revision {failed} of tenant {tenant} failed; revision {kept} is back")]
+    RolledBack {
+        /// The tenant.
+        tenant: TenantId,
+        /// The revision that failed.
+        failed: u64,
+        /// The revision that runs again.
+        kept: u64,
+        /// Why it failed.
+        #[source]
+        cause: Box<OperationError>,
+    },
+    /// The node's settings are not valid.
+    #[error("the node's settings are not valid; those read before stay in force")]
+    Settings(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A backup failed.
+    #[error("{0}")]
+    Backup(String),
+    /// A restore failed.
+    #[error("{0}")]
+    Restore(String),
+    /// The daemon ended in the middle and cannot go on by itself.
+    #[error("tenantd ended in the middle of this; nothing is half done, ask again")]
+    Interrupted,
+    /// The state database failed.
+    #[error(transparent)]
+    State(StateError),
+}
+
+impl From<StateError> for OperationError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::NoTenant(tenant) => Self::NoTenant(tenant),
+            error => Self::State(error),
+        }
+    }
+}
+
+impl OperationError {
+    /// The stable code and the HTTP status of each error.
+    pub fn code(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::Spec(_) | Self::Twice { .. } | Self::Settings(_) => {
+                ("spec-invalid", StatusCode::BAD_REQUEST)
+            }
+            Self::NoTenant(_) => ("tenant-unknown", StatusCode::NOT_FOUND),
+            Self::NoOperation(_) => ("operation-unknown", StatusCode::NOT_FOUND),
+            Self::DefinedByFile { .. } => ("defined-by-file", StatusCode::CONFLICT),
+            Self::Held(_) | Self::NoRevision(_) => ("tenant-held", StatusCode::CONFLICT),
+            Self::Suspended { .. } => ("tenant-suspended", StatusCode::CONFLICT),
+            Self::Image { .. } => ("image-unusable", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Limits { .. } => ("limits-unenforceable", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Units { .. } | Self::NotLoaded { .. } => {
+                ("units-refused", StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            Self::File(error) if error.is_full() => ("disk-full", StatusCode::INSUFFICIENT_STORAGE),
+            Self::Job { .. } => ("start-failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::NotHealthy { .. } => ("not-healthy", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::RolledBack { cause, .. } => cause.code(),
+            Self::Backup(_) => ("backup-failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Restore(_) => ("restore-failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Interrupted => ("interrupted", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Systemd(_) | Self::Check(_) => ("host-unusable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::File(_) | Self::State(_) | Self::Unsettled(_) => {
+                ("internal", StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    /// The error and its causes in one line, for records.
+    pub fn chain(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());
+        causes
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
+    /// The document that the API shows and the operation keeps.
+    pub fn problem(&self) -> Problem {
+        let (code, status) = self.code();
+        let mut problem = Problem::of(code, status, self);
+        match self {
+            Self::Spec(documents) => {
+                let faults = documents.iter().flat_map(|problems| &problems.0);
+                problem.faults = faults.map(ToString::to_string).collect();
+            }
+            Self::Units { complaints, .. } => problem.faults.clone_from(complaints),
+            Self::Job { log, .. } | Self::NotHealthy { log, .. } => problem.log.clone_from(log),
+            Self::RolledBack { cause, .. } => {
+                let inner = cause.problem();
+                problem.faults = inner.faults;
+                problem.log = inner.log;
+            }
+            _ => {}
+        }
+        problem
+    }
+}

@@ -1,0 +1,45 @@
+//! Decides (pure) which steps bring a tenant from what is observed to what is wanted, and
+//! applies them. Every step is idempotent and recorded before it runs.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `decide`, `judge` | pure: the next steps; where a tenant stands |
+//! | `engine`, `run` | operations: recorded, one at a time per tenant, taken up after a crash |
+//! | `operations/` | what each kind of operation does |
+//! | `converge`, `observe`, `installer` | taking the steps: files, systemd, the agent |
+//! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
+//! | `specs_dir` | specs placed as files |
+//! | `queries` | what the API shows |
+
+pub mod containers;
+mod converge;
+mod decide;
+pub mod drift;
+mod engine;
+mod error;
+mod evidence;
+mod image;
+mod installer;
+mod judge;
+mod observe;
+mod operations;
+mod progress;
+mod queries;
+mod run;
+pub mod specs_dir;
+pub mod supervisor;
+mod tenant_locks;
+mod view;
+
+pub use engine::Engine;
+pub use error::OperationError;
+pub use operations::{ApplyJob, Identity, plan, preview, resolve_all};
+
+/// Runs work that blocks (files, processes) away from the tasks that must not wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // The work panicked: so does the caller, with the same message.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

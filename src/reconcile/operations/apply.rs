@@ -1,0 +1,400 @@
+//! Apply: a spec becomes a new revision, its units are installed, its agent runs and answers;
+//! otherwise the previous revision is back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::api::{ApplyPlan, Change, Document};
+use crate::failpoint;
+use crate::host::{clock, dirs, files};
+use crate::quadlet::{HostFacts, IdRange, UnitSet, render};
+use crate::reconcile::blocking;
+use crate::reconcile::converge::{converge, wait_healthy};
+use crate::reconcile::engine::Engine;
+use crate::reconcile::error::OperationError;
+use crate::reconcile::image;
+use crate::reconcile::observe::drift;
+use crate::reconcile::run::Run;
+use crate::state::{StoredRevision, TenantRow, Wanted};
+use crate::tenant::{
+    Catalog, Edge, ImageId, Problems, ResolvedSpec, Revision, RevisionNumber, Source, TenantId,
+    TenantState, User,
+};
+
+/// What an apply operation records of its request: enough to be run again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ApplyJob {
+    /// The spec's name, for messages.
+    pub name: String,
+    /// The spec.
+    pub spec: String,
+    /// Kept with the revision.
+    #[serde(default)]
+    pub message: String,
+    /// The file under `tenants.d` that the spec comes from.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// Reads and resolves all documents before anything is touched.
+pub fn resolve_all(
+    catalog: &Catalog,
+    documents: &[Document],
+) -> Result<Vec<ResolvedSpec>, OperationError> {
+    let mut resolved = Vec::new();
+    let mut faulty: Vec<Problems> = Vec::new();
+    let mut seen = BTreeMap::<TenantId, &str>::new();
+    for document in documents {
+        let source = Source::new(&document.name, &document.text);
+        match catalog.resolve(&source) {
+            Ok((_, spec)) => {
+                if let Some(first) = seen.insert(spec.tenant.clone(), &document.name) {
+                    return Err(OperationError::Twice {
+                        tenant: spec.tenant,
+                        first: first.to_owned(),
+                        second: document.name.clone(),
+                    });
+                }
+                resolved.push(spec);
+            }
+            Err(problems) => faulty.push(problems),
+        }
+    }
+    if faulty.is_empty() {
+        Ok(resolved)
+    } else {
+        Err(OperationError::Spec(faulty))
+    }
+}
+
+/// Whether applying `spec` changes the tenant; touches nothing.
+///
+/// An image that is not on the host yet cannot be compared: it counts as a change.
+pub async fn plan(
+    engine: &Engine,
+    document: &Document,
+    spec: &ResolvedSpec,
+) -> Result<ApplyPlan, OperationError> {
+    let row = engine.database.find_tenant(spec.tenant.clone()).await?;
+    let stored = match row
+        .as_ref()
+        .and_then(|row| row.current_revision.map(|n| (row, n)))
+    {
+        Some((row, number)) => engine.database.revision(row.id.clone(), number).await?,
+        None => None,
+    };
+    let mut plan = ApplyPlan {
+        tenant: spec.tenant.to_string(),
+        change: if stored.is_some() {
+            Change::Update
+        } else {
+            Change::Create
+        },
+        files: Vec::new(),
+        operation: None,
+    };
+    let image = image::local(engine, spec).await?;
+    if let (Some(stored), Some(image)) = (&stored, &image)
+        && stored.revision.resolved == *spec
+        && stored.revision.spec_text == document.text
+        && stored.revision.image == *image
+    {
+        plan.change = Change::None;
+    }
+    Ok(plan)
+}
+
+/// The files that applying `spec` would write, once the host has checked them; installs nothing.
+/// None when the image is not on the host yet, since units name it by its id.
+pub async fn preview(engine: &Engine, spec: &ResolvedSpec) -> Result<Vec<String>, OperationError> {
+    let Some(image) = image::local(engine, spec).await? else {
+        return Ok(Vec::new());
+    };
+    let range = match engine.database.find_tenant(spec.tenant.clone()).await? {
+        Some(row) => row.id_range,
+        None => engine.database.next_id_range(spec.tenant.clone()).await?,
+    };
+    let number = engine.database.next_revision(spec.tenant.clone()).await?;
+    let set = render_for(engine, spec, RevisionNumber(number), &image, range)?;
+    engine
+        .installer
+        .check(spec.tenant.clone(), set.clone())
+        .await?;
+    let (layout, tenant) = (engine.layout.clone(), spec.tenant.clone());
+    let drift = blocking(move || drift(&layout, &tenant, Some(&set)))
+        .await
+        .map_err(|source| compare_failed(engine, source))?;
+    Ok(drift.differing.iter().map(ToString::to_string).collect())
+}
+
+fn compare_failed(engine: &Engine, source: std::io::Error) -> OperationError {
+    let path = engine.layout.unit_dir();
+    files::FileError::Io {
+        verb: "compare the installed units in",
+        path,
+        source,
+    }
+    .into()
+}
+
+fn render_for(
+    engine: &Engine,
+    spec: &ResolvedSpec,
+    number: RevisionNumber,
+    image: &ImageId,
+    range: IdRange,
+) -> Result<UnitSet, OperationError> {
+    let facts = HostFacts {
+        allow_missing_controllers: engine.settings().allow_missing_controllers,
+        ..engine.facts.clone()
+    };
+    render(spec, number, image, range, &facts, &engine.layout).map_err(|error| {
+        OperationError::Limits {
+            tenant: spec.tenant.clone(),
+            reason: error.to_string(),
+        }
+    })
+}
+
+/// Applies one spec. Run again after a crash, it goes on with the revision it had made.
+pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
+    let engine = &run.engine;
+    let job: ApplyJob = serde_json::from_value(run.operation.request.clone())
+        .map_err(|_| OperationError::Interrupted)?;
+    let tenant = run.tenant()?.clone();
+    let row = engine
+        .database
+        .create_tenant(
+            tenant.clone(),
+            job.source.clone(),
+            run.operation.actor.clone(),
+            clock::now(),
+        )
+        .await?;
+    if row.source != job.source {
+        engine
+            .database
+            .set_source(tenant.clone(), job.source.clone())
+            .await?;
+    }
+    failpoint::hit("apply.row");
+    let made = engine
+        .database
+        .revision_of_operation(tenant.clone(), run.operation.id)
+        .await?;
+    let number = match made {
+        Some(number) => number,
+        None => match prepare(run, &row, &job).await {
+            Ok(number) => number,
+            Err(error) => {
+                abandon(run, &row, &error).await?;
+                return Err(error);
+            }
+        },
+    };
+    failpoint::hit("apply.revision");
+    match bring_in(run, number).await {
+        Ok(()) => Ok(json!({ "tenant": tenant, "revision": number })),
+        Err(error) => Err(roll_back(run, &row, number, error).await?),
+    }
+}
+
+/// Everything that can be refused, before anything is touched; ends with the stored revision.
+async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, OperationError> {
+    let engine = &run.engine;
+    let source = Source::new(&job.name, &job.spec);
+    let (_, spec) = engine
+        .catalog()
+        .resolve(&source)
+        .map_err(|problems| OperationError::Spec(vec![problems]))?;
+    let edge = if row.current_revision.is_some() {
+        Edge::Update
+    } else {
+        Edge::Provision
+    };
+    run.follow(edge, None).await?;
+    run.step(&format!("look at image {}", spec.image)).await?;
+    let image = image::resolve(run, &spec).await?;
+    let number = engine.database.next_revision(spec.tenant.clone()).await?;
+    let unit_set = render_for(
+        engine,
+        &spec,
+        RevisionNumber(number),
+        &image.id,
+        row.id_range,
+    )?;
+    run.step("check the units").await?;
+    engine
+        .installer
+        .check(spec.tenant.clone(), unit_set.clone())
+        .await?;
+    run.step("make directories").await?;
+    make_directories(engine, &spec, image.user).await?;
+    crate::protect::create_repository(&engine.layout, &engine.settings(), &spec.tenant)
+        .await
+        .map_err(|error| OperationError::Backup(error.to_string()))?;
+    failpoint::hit("apply.directories");
+    let revision = Revision {
+        number: RevisionNumber(number),
+        created_at: clock::now(),
+        actor: run.operation.actor.clone(),
+        message: job.message.clone(),
+        spec_text: job.spec.clone(),
+        resolved: spec,
+        image: image.id,
+        unit_set_hash: unit_set.hash(),
+    };
+    let stored = StoredRevision { revision, unit_set };
+    engine
+        .database
+        .store_revision(row.id.clone(), run.operation.id, stored)
+        .await?;
+    Ok(number)
+}
+
+/// The directories that the units mount, owned by the agent's user inside the container.
+async fn make_directories(
+    engine: &Engine,
+    spec: &ResolvedSpec,
+    user: User,
+) -> Result<(), OperationError> {
+    let layout = engine.layout.clone();
+    let spec = spec.clone();
+    blocking(move || {
+        dirs::make(&layout.tenants_dir(), 0o700)?;
+        dirs::make(&layout.tenant_dir(&spec.tenant), 0o700)?;
+        for (base, mounts) in [
+            (layout.state_dir(&spec.tenant), &spec.state),
+            (layout.cache_dir(&spec.tenant), &spec.cache),
+        ] {
+            dirs::make(&base, 0o700)?;
+            for mount in mounts {
+                dirs::make_owned(
+                    &base.join(&mount.name),
+                    0o700,
+                    user.uid.into(),
+                    user.gid.into(),
+                )?;
+            }
+        }
+        Ok::<_, files::FileError>(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn bring_in(run: &Run, number: u64) -> Result<(), OperationError> {
+    let row = run.row().await?;
+    let database = &run.engine.database;
+    if matches!(row.state, TenantState::Provisioning) {
+        run.follow(Edge::Configure, None).await?;
+    }
+    database
+        .set_current_revision(row.id.clone(), Some(number), false)
+        .await?;
+    failpoint::hit("apply.current");
+    if matches!(
+        row.state,
+        TenantState::Provisioning | TenantState::Configuring
+    ) && row.wanted == Wanted::Running
+    {
+        run.follow(Edge::Start, None).await?;
+    }
+    converge(run).await?;
+    match row.wanted {
+        Wanted::Running => {
+            wait_healthy(run).await?;
+            database
+                .set_current_revision(row.id, Some(number), true)
+                .await?;
+            failpoint::hit("apply.good");
+            run.set_state(TenantState::Running, None).await
+        }
+        // A held tenant gets its units and stays down; whether they are good shows later.
+        Wanted::Suspended => {
+            run.set_state(TenantState::Suspended, row.held_because)
+                .await
+        }
+        Wanted::Stopped | Wanted::Removed => {
+            run.set_state(TenantState::Stopped, row.held_because).await
+        }
+    }
+}
+
+/// Nothing was installed: the tenant stands where it stood.
+async fn abandon(
+    run: &Run,
+    before: &TenantRow,
+    error: &OperationError,
+) -> Result<(), OperationError> {
+    if before.current_revision.is_some() {
+        let state = match before.state {
+            // The operation was cut short before; what the agent does, the supervisor sees.
+            TenantState::Updating => TenantState::Running,
+            state => state,
+        };
+        return run.set_state(state, before.reason.clone()).await;
+    }
+    run.set_state(TenantState::Failed, Some(error.chain()))
+        .await
+}
+
+/// Puts the previous good revision back, or takes the units of a first one away.
+async fn roll_back(
+    run: &Run,
+    before: &TenantRow,
+    failed: u64,
+    cause: OperationError,
+) -> Result<OperationError, OperationError> {
+    let database = &run.engine.database;
+    let tenant = before.id.clone();
+    tracing::warn!(revision = failed, "{cause}");
+    let good = run
+        .row()
+        .await?
+        .good_revision
+        .filter(|good| *good != failed);
+    database
+        .set_current_revision(tenant.clone(), good, false)
+        .await?;
+    failpoint::hit("apply.rolling-back");
+    let Some(kept) = good else {
+        run.step("take the failed units away").await?;
+        converge(run).await?;
+        run.set_state(TenantState::Failed, Some(cause.chain()))
+            .await?;
+        return Ok(cause);
+    };
+    run.step(&format!("go back to revision {kept}")).await?;
+    let back = async {
+        converge(run).await?;
+        if before.wanted == Wanted::Running {
+            wait_healthy(run).await?;
+        }
+        Ok::<_, OperationError>(())
+    };
+    match back.await {
+        Ok(()) => {
+            let state = match before.wanted {
+                Wanted::Running => TenantState::Running,
+                Wanted::Suspended => TenantState::Suspended,
+                Wanted::Stopped | Wanted::Removed => TenantState::Stopped,
+            };
+            run.set_state(state, Some(format!("revision {failed} failed")))
+                .await?;
+        }
+        Err(error) => {
+            run.set_state(TenantState::Failed, Some(error.chain()))
+                .await?;
+        }
+    }
+    Ok(OperationError::RolledBack {
+        tenant,
+        failed,
+        kept,
+        cause: Box::new(cause),
+    })
+}

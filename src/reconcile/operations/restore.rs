@@ -1,0 +1,107 @@
+//! Restore: the agent stops, its restore unit puts the wanted snapshot in place, it starts
+//! again and answers. The state that was there is kept until then.
+
+use serde_json::{Value, json};
+
+use crate::failpoint;
+use crate::host::systemd::JobResult;
+use crate::layout::UnitNames;
+use crate::protect::{self, ProtectError, RestoreOrder};
+use crate::reconcile::blocking;
+use crate::reconcile::converge::{converge, wait_healthy};
+use crate::reconcile::error::OperationError;
+use crate::reconcile::evidence;
+use crate::reconcile::run::Run;
+use crate::state::Wanted;
+use crate::tenant::{Edge, TenantState};
+
+/// Brings a tenant's state back.
+///
+/// Cut short, it goes on if the order is still there; an identity that was handed over is
+/// part of the order, in memory (`/run`) and gone with a reboot.
+pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
+    let engine = &run.engine;
+    let row = run.row().await?;
+    let names = UnitNames(&row.id);
+    let restore_unit = names.instance("restore", "service");
+    let snapshot = run.operation.request["snapshot"].as_u64();
+    let identity = {
+        let mut identities = engine
+            .identities
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        identities.remove(&run.operation.id)
+    };
+    let given = run.operation.request["identity-given"]
+        .as_bool()
+        .unwrap_or(false);
+    let (layout, tenant) = (engine.layout.clone(), row.id.clone());
+    if given && identity.is_none() && !protect::has_order(&engine.layout, &row.id) {
+        run.step("put everything back as it was").await?;
+        converge(run).await?;
+        return Err(OperationError::Interrupted);
+    }
+    if !given && !has_identity(run).await? {
+        // Said before the agent is stopped for nothing.
+        return Err(OperationError::Restore(
+            ProtectError::NoIdentity(row.id.to_string()).to_string(),
+        ));
+    }
+    if row.state != TenantState::Restoring {
+        run.follow(Edge::Restore, None).await?;
+    }
+    if identity.is_some() || !given {
+        run.step("write the order").await?;
+        let order = RestoreOrder { snapshot, identity };
+        blocking(move || protect::write_order(&layout, &tenant, &order))
+            .await
+            .map_err(|error| OperationError::Restore(error.to_string()))?;
+    }
+    failpoint::hit("operation.restore-ordered");
+    run.step("stop the agent").await?;
+    for unit in [names.instance("awake", "service"), names.service()] {
+        engine.systemd.stop(&unit).await?;
+    }
+    run.step("restore").await?;
+    let result = engine.systemd.start(&restore_unit).await?;
+    failpoint::hit("operation.restore-done");
+    let restored = if result == JobResult::Done {
+        Ok(())
+    } else {
+        let why = evidence::last_word(&restore_unit).await;
+        Err(OperationError::Restore(format!(
+            "tenant {}: nothing was restored and the state is as it was: {}",
+            row.id,
+            why.as_deref().unwrap_or("no word of why")
+        )))
+    };
+    // Whatever came of it, no order may outlive the operation.
+    let (layout, tenant) = (engine.layout.clone(), row.id.clone());
+    let report = blocking(move || protect::take_restore_report(&layout, &tenant)).await;
+    converge(run).await?;
+    if row.wanted == Wanted::Running {
+        wait_healthy(run).await?;
+        run.set_state(TenantState::Running, None).await?;
+    } else {
+        let state = match row.wanted {
+            Wanted::Suspended => TenantState::Suspended,
+            _ => TenantState::Stopped,
+        };
+        run.set_state(state, row.held_because.clone()).await?;
+    }
+    restored?;
+    let (layout, tenant) = (engine.layout.clone(), row.id.clone());
+    run.step("remove the replaced state").await?;
+    blocking(move || protect::discard_replaced(&layout, &tenant))
+        .await
+        .map_err(|error| OperationError::Restore(error.to_string()))?;
+    Ok(json!({ "tenant": row.id, "report": report.unwrap_or_default() }))
+}
+
+/// Whether the restore unit will find an identity on this host.
+async fn has_identity(run: &Run) -> Result<bool, OperationError> {
+    let layout = run.engine.layout.clone();
+    blocking(move || protect::has_identity(&layout))
+        .await
+        .map_err(|error| OperationError::Restore(error.to_string()))
+}

@@ -1,0 +1,197 @@
+//! What the API shows of tenants and the node, made from rows and the supervisor's picture.
+//! Nothing here changes anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use camino::Utf8Path;
+
+use super::blocking;
+use super::engine::Engine;
+use super::error::OperationError;
+use crate::api::{
+    HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
+    TenantUnits, Usage,
+};
+use crate::layout::UnitNames;
+use crate::protect;
+use crate::quadlet::{UnitFile, UnitSet};
+use crate::state::{StoredRevision, TenantRow};
+use crate::tenant::TenantId;
+
+impl Engine {
+    /// All tenants.
+    pub async fn list(&self) -> Result<Vec<TenantSummary>, OperationError> {
+        let mut summaries = Vec::new();
+        for row in self.database.tenants().await? {
+            let stored = self.stored(&row).await?;
+            summaries.push(self.summary(&row, stored.as_ref()));
+        }
+        Ok(summaries)
+    }
+
+    /// Everything about one tenant.
+    pub async fn show(&self, tenant: &TenantId) -> Result<TenantDetail, OperationError> {
+        let row = self.database.tenant(tenant.clone()).await?;
+        let stored = self.stored(&row).await?;
+        let names = UnitNames(tenant);
+        let units = [
+            names.service(),
+            names.instance("ingress", "socket"),
+            names.instance("ingress", "service"),
+            names.instance("awake", "service"),
+            names.instance("net", "service"),
+        ];
+        let names: Vec<&str> = units.iter().map(String::as_str).collect();
+        let statuses = self.systemd.units(&names).await?;
+        let units: BTreeMap<_, _> = statuses
+            .into_iter()
+            .map(|unit| {
+                (
+                    unit.name,
+                    format!("{} ({})", unit.active.as_str(), unit.sub),
+                )
+            })
+            .collect();
+        let history = self.database.audit_log(Some(tenant.clone()), 20).await?;
+        let history = history.into_iter().map(|entry| HistoryLine {
+            at: entry.at,
+            actor: entry.actor,
+            action: entry.action,
+            detail: entry.detail,
+        });
+        // Before the next await: the lock is not one to hold across it.
+        let container_ending = self.views().ending(tenant).map(str::to_owned);
+        Ok(TenantDetail {
+            summary: self.summary(&row, stored.as_ref()),
+            good_revision: row.good_revision,
+            source: row.source.clone(),
+            image_id: stored.map(|stored| stored.revision.image.to_string()),
+            ingress_socket: self.layout.ingress_socket(tenant).into_string(),
+            state_directory: self.layout.state_dir(tenant).into_string(),
+            first_uid: row.id_range.start(),
+            units,
+            usage: self.usage(tenant).await,
+            container_ending,
+            operations: self
+                .database
+                .recent_operations(Some(tenant.clone()), 5)
+                .await?,
+            history: history.collect(),
+        })
+    }
+
+    /// A tenant's rendered files beside what is installed.
+    pub async fn units(&self, tenant: &TenantId) -> Result<TenantUnits, OperationError> {
+        let row = self.database.tenant(tenant.clone()).await?;
+        let stored = self.stored(&row).await?;
+        let stored = stored.ok_or_else(|| OperationError::NoRevision(tenant.clone()))?;
+        let revision = stored.revision.number.0;
+        let files = blocking(move || beside_installed(&stored.unit_set)).await;
+        Ok(TenantUnits { revision, files })
+    }
+
+    /// Snapshots that this node has made, oldest first, of one tenant or of all and the node.
+    pub async fn snapshots(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<SnapshotSummary>, OperationError> {
+        if let Some(tenant) = tenant {
+            self.database.tenant(tenant.clone()).await?;
+        }
+        let (layout, only) = (self.layout.clone(), tenant.cloned());
+        blocking(move || protect::local_snapshots(&layout, only.as_ref()))
+            .await
+            .map_err(|error| OperationError::Backup(error.to_string()))
+    }
+
+    /// How the node is.
+    pub async fn status(&self) -> Result<NodeStatus, OperationError> {
+        let mut tenants = BTreeMap::<String, usize>::new();
+        for row in self.database.tenants().await? {
+            *tenants.entry(row.state.to_string()).or_default() += 1;
+        }
+        let settings = self.settings();
+        let mut warnings = Vec::new();
+        let layout = self.layout.clone();
+        if blocking(move || crate::node::operator_keys_on_host(&layout)).await {
+            warnings.push(crate::node::OPERATOR_KEYS_WARNING.to_owned());
+        }
+        let missing = self.facts.missing_controllers();
+        if !missing.is_empty() {
+            let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            warnings.push(format!(
+                "limits are not enforced: this host has no {} controller for cgroups",
+                missing.join(", ")
+            ));
+        }
+        Ok(NodeStatus {
+            name: settings.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tenants,
+            store: settings.store.url.clone(),
+            warnings,
+            operations: self.running_operations(),
+        })
+    }
+
+    async fn stored(&self, row: &TenantRow) -> Result<Option<StoredRevision>, OperationError> {
+        let Some(number) = row.current_revision else {
+            return Ok(None);
+        };
+        Ok(self.database.revision(row.id.clone(), number).await?)
+    }
+
+    fn summary(&self, row: &TenantRow, stored: Option<&StoredRevision>) -> TenantSummary {
+        let spec = stored.map(|stored| &stored.revision.resolved);
+        let missing = self.facts.missing_controllers();
+        TenantSummary {
+            id: row.id.to_string(),
+            state: row.state.to_string(),
+            reason: row.reason.clone(),
+            wanted: row.wanted,
+            template: spec.map(|spec| spec.template.clone()),
+            plan: spec.map(|spec| spec.plan.clone()),
+            image: spec.map(|spec| spec.image.to_string()),
+            revision: row.current_revision,
+            since: row.changed_at,
+            last_backup: protect::last_backup(&self.layout, &row.id),
+            unenforced: missing.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// What the container uses; a container that does not run uses nothing.
+    async fn usage(&self, tenant: &TenantId) -> Option<Usage> {
+        let stats = self
+            .podman
+            .stats(&UnitNames(tenant).container())
+            .await
+            .ok()??;
+        Some(Usage {
+            memory_bytes: stats.memory,
+            cpu_nanoseconds: stats.cpu_nanoseconds,
+            pids: stats.tasks,
+        })
+    }
+}
+
+fn beside_installed(set: &UnitSet) -> Vec<RenderedFile> {
+    set.iter()
+        .map(|(path, file)| RenderedFile {
+            path: path.to_string(),
+            rendered: match file {
+                UnitFile::Text(text) => text.clone(),
+                UnitFile::Link(target) => format!("link to {target}\n"),
+            },
+            installed: installed_text(path),
+        })
+        .collect()
+}
+
+fn installed_text(path: &Utf8Path) -> Option<String> {
+    if let Ok(target) = path.read_link_utf8() {
+        return Some(format!("link to {target}\n"));
+    }
+    let bytes = fs::read(path).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,97 @@
+//! Watches the tenants: keeps the picture of their units and records where each stands.
+//!
+//! Level-triggered: events only make it look sooner. After missed events, and with every
+//! full look, the picture is asked for anew.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::error::OperationError;
+use super::judge::judge;
+use crate::host::clock;
+use crate::host::freezer::{Freezer, Owner};
+use crate::host::systemd::UnitEvent;
+use crate::tenant::TenantId;
+
+/// The units that the picture shows.
+const PATTERNS: &[&str] = &["tenant-*.service", "tenantd-*@*"];
+
+/// Who the audit log names for what the supervisor saw.
+const ACTOR: &str = "tenantd";
+
+/// Asks for the whole picture and judges every tenant.
+pub async fn look(engine: &Engine) -> Result<(), OperationError> {
+    let units = engine.systemd.list_units(PATTERNS).await?;
+    engine.views().replace(units);
+    for row in engine.database.tenants().await? {
+        judge_one(engine, &row.id).await?;
+    }
+    Ok(())
+}
+
+/// Follows events until the connection to systemd is gone for good.
+pub async fn watch(engine: Arc<Engine>) {
+    let mut events = engine.systemd.events();
+    while let Some(event) = events.next().await {
+        let outcome = match event {
+            UnitEvent::Changed(change) => {
+                let tenant = tenant_of(&change.unit);
+                engine.views().take(change);
+                match tenant {
+                    Some(tenant) => judge_one(&engine, &tenant).await,
+                    None => Ok(()),
+                }
+            }
+            UnitEvent::Missed => look(&engine).await,
+            UnitEvent::JobEnded { .. } | UnitEvent::Reloading(_) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot record a change"
+            );
+        }
+    }
+}
+
+/// Records where a tenant stands, unless an operation is at work on it and records itself.
+pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), OperationError> {
+    if engine.is_busy(tenant) {
+        return Ok(());
+    }
+    let Some(row) = engine.database.find_tenant(tenant.clone()).await? else {
+        return Ok(());
+    };
+    if row.current_revision.is_none() {
+        return Ok(());
+    }
+    let frozen = Freezer::new(engine.layout.clone())
+        .record(tenant)
+        .is_ok_and(|record| record.is_some_and(|record| record.owner == Owner::Sleep));
+    let view = engine.agent_view(tenant);
+    let judged = judge(
+        row.state,
+        row.wanted,
+        row.held_because.as_deref(),
+        &view,
+        frozen,
+    );
+    if let Some((state, reason)) = judged
+        && state != row.state
+    {
+        tracing::info!(%tenant, from = %row.state, to = %state, reason, "tenant changed its state");
+        engine
+            .database
+            .set_state(row.id, state, reason, ACTOR.to_owned(), clock::now())
+            .await?;
+    }
+    Ok(())
+}
+
+/// `tenant-acme.service` is the agent of acme.
+fn tenant_of(unit: &str) -> Option<TenantId> {
+    unit.strip_prefix("tenant-")?
+        .strip_suffix(".service")?
+        .parse()
+        .ok()
+}
