@@ -1,0 +1,82 @@
+//! The HTTP API on a Unix socket: routes, authentication, events, `OpenAPI`.
+//! It translates requests into operations and never touches the host itself.
+
+mod auth;
+mod error;
+pub mod frames;
+mod problem;
+mod resources;
+mod routes;
+pub mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use problem::Problem;
+pub use resources::*;
+pub use routes::exec::{ExecRequest, Terminal};
+pub use routes::logs::LogLine;
+pub use routes::node::{ReloadReport, Version};
+
+use crate::reconcile::Engine;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "tenantd",
+    description = "One AI agent per tenant under systemd and Podman, backed up and restored. \
+                   What takes long answers 202 with an operation; errors are \
+                   application/problem+json with a stable code.",
+    license(name = "Apache-2.0")
+))]
+struct Contract;
+
+fn routes() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::with_openapi(Contract::openapi())
+        .merge(routes::tenants::router())
+        .merge(routes::logs::router())
+        .merge(routes::exec::router())
+        .merge(routes::backups::router())
+        .merge(routes::operations::router())
+        .merge(routes::node::router())
+        .merge(routes::catalog::router())
+}
+
+/// The router of all routes.
+pub fn router(engine: Arc<Engine>) -> Router {
+    let (router, document) = routes().split_for_parts();
+    let document = Arc::new(document);
+    router
+        .route(
+            "/v1/openapi.json",
+            axum::routing::get(move || {
+                let document = Arc::clone(&document);
+                async move { axum::Json((*document).clone()) }
+            }),
+        )
+        .fallback(error::no_route)
+        .with_state(engine)
+}
+
+/// The `OpenAPI` document, as committed under `docs/`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().split_for_parts().1
+}
+
+#[cfg(test)]
+mod tests {
+    /// `TENANTD_REGENERATE=1 cargo test --lib contract` writes the file anew.
+    #[test]
+    fn the_committed_contract_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+        let mut text = super::openapi().to_pretty_json().unwrap();
+        text.push('\n');
+        if std::env::var_os("TENANTD_REGENERATE").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(committed == text, "{path} is not current");
+    }
+}

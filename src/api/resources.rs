@@ -1,0 +1,268 @@
+//! What the API shows: plain documents, made from rows and observations.
+//! They hold no secret and no behaviour.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::state::{Operation, Wanted};
+
+/// One tenant in a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TenantSummary {
+    /// The tenant's id.
+    pub id: String,
+    /// Where it stands.
+    pub state: String,
+    /// Why, where that needs saying.
+    pub reason: Option<String>,
+    /// What the operator wants of it.
+    pub wanted: Wanted,
+    /// Its template.
+    pub template: Option<String>,
+    /// Its plan.
+    pub plan: Option<String>,
+    /// Its image, as the spec names it.
+    pub image: Option<String>,
+    /// The installed revision.
+    pub revision: Option<u64>,
+    /// Since when it stands there.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// When its last snapshot was committed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_backup: Option<Timestamp>,
+    /// Limits of its plan that this host does not enforce.
+    pub unenforced: Vec<String>,
+}
+
+/// Everything about one tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TenantDetail {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub summary: TenantSummary,
+    /// The last revision that was healthy.
+    pub good_revision: Option<u64>,
+    /// The file under `tenants.d` that defines it.
+    pub source: Option<String>,
+    /// The image's id, which is what runs.
+    pub image_id: Option<String>,
+    /// Where its users reach it.
+    pub ingress_socket: String,
+    /// Its state directory.
+    pub state_directory: String,
+    /// First host user id of its range of 65 536.
+    pub first_uid: u32,
+    /// Its units and how they stand.
+    pub units: BTreeMap<String, String>,
+    /// What the container uses now; none when it does not run.
+    pub usage: Option<Usage>,
+    /// How the container last ended, in Podman's words; none while it runs.
+    pub container_ending: Option<String>,
+    /// Newest operations first.
+    pub operations: Vec<Operation>,
+    /// Newest last.
+    pub history: Vec<HistoryLine>,
+}
+
+/// What a container uses.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Usage {
+    /// Bytes of memory, when the host counts them.
+    pub memory_bytes: Option<u64>,
+    /// Processor time since the container started, in nanoseconds.
+    pub cpu_nanoseconds: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// One line of a tenant's history.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct HistoryLine {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// Why.
+    pub detail: Option<String>,
+}
+
+/// A tenant's rendered files.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TenantUnits {
+    /// The revision they were rendered for.
+    pub revision: u64,
+    /// In order of path.
+    pub files: Vec<RenderedFile>,
+}
+
+/// One rendered file, and what is installed in its place.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RenderedFile {
+    /// Absolute path.
+    pub path: String,
+    /// What it should be; `link to …` for a symbolic link.
+    pub rendered: String,
+    /// What is there; none when nothing is.
+    pub installed: Option<String>,
+}
+
+/// Specs to apply.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The documents; all are checked before anything is touched.
+    pub documents: Vec<Document>,
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Kept with the revisions.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// A document and where it came from.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Document {
+    /// For messages: a file's name.
+    pub name: String,
+    /// The TOML text.
+    pub text: String,
+}
+
+/// What applying does, or would do, to one tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ApplyPlan {
+    /// The tenant.
+    pub tenant: String,
+    /// What happens to it.
+    pub change: Change,
+    /// Files that are written.
+    pub files: Vec<String>,
+    /// The operation that does it; none in a dry run or when nothing changes.
+    pub operation: Option<Operation>,
+}
+
+/// What an apply does to a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It is new.
+    Create,
+    /// It gets a new revision and is restarted.
+    Update,
+    /// It is as the spec says.
+    None,
+}
+
+/// Why something is done.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SuspendRequest {
+    /// The reason, for those who look later.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Which snapshot to bring back.
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RestoreRequest {
+    /// The snapshot's number; default: the newest.
+    #[serde(default)]
+    pub snapshot: Option<u64>,
+    /// The age identity to read it with; default: the one on the host. Never stored.
+    #[serde(default)]
+    pub identity: Option<String>,
+}
+
+/// One snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotSummary {
+    /// The tenant, or `(node)`.
+    pub tenant: String,
+    /// Its number in the repository.
+    pub snapshot: u64,
+    /// When it was taken.
+    #[schema(value_type = String, format = DateTime)]
+    pub taken_at: Timestamp,
+    /// Files in it.
+    pub files: u64,
+    /// Their sizes added up.
+    pub bytes: u64,
+    /// Bytes that it sent to the store.
+    pub sent_bytes: u64,
+    /// How long the agent was paused for it, in microseconds.
+    pub pause_us: u64,
+}
+
+/// How the node is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeStatus {
+    /// The node's name.
+    pub name: String,
+    /// This tenantd's version.
+    pub version: String,
+    /// How many tenants stand in which state.
+    pub tenants: BTreeMap<String, usize>,
+    /// Where snapshots go.
+    pub store: String,
+    /// What the operator should know or mend.
+    pub warnings: Vec<String>,
+    /// Operations at work now.
+    pub operations: Vec<Operation>,
+}
+
+/// A template or a plan.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CatalogEntry {
+    /// Its name.
+    pub name: String,
+    /// One line about it.
+    pub description: String,
+    /// The whole document.
+    pub text: String,
+}
+
+/// What one check of the doctor found.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckResult {
+    /// The check's stable name.
+    pub check: String,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What was found.
+    pub finding: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, but should be mended.
+    Warning,
+    /// Tenants will not run well, or at all.
+    Failed,
+}

@@ -1,0 +1,490 @@
+//! A command inside a tenant's container, carried over the connection that asked for it.
+//! The protocol is [`crate::api::frames`]; what runs is Podman's business.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, FromRequest, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::{FramedRead, FramedWrite};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::Problem;
+use crate::api::auth::Peer;
+use crate::api::error::ApiResult;
+use crate::api::frames::{Frame, FrameError, Frames, MAX_CONTENT, PROTOCOL};
+use crate::host::clock;
+use crate::host::podman::{Exec, ExecControl, ExecOutput, ExecRequest as Order, PodmanError};
+use crate::layout::UnitNames;
+use crate::reconcile::{Engine, OperationError};
+use crate::state::AuditEntry;
+use crate::tenant::TenantId;
+
+/// How long Podman may take to know the exit code after the output has ended.
+const CODE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two questions for the exit code.
+const CODE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new().routes(routes!(exec))
+}
+
+/// A command to run inside a tenant's container.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ExecRequest {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Whether the command gets input.
+    #[serde(default)]
+    pub interactive: bool,
+    /// The terminal that the command gets; none for plain pipes.
+    #[serde(default)]
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Terminal {
+    /// Its kind, as in `$TERM`.
+    pub kind: Option<String>,
+    /// Its height, in characters.
+    pub rows: u16,
+    /// Its width, in characters.
+    pub columns: u16,
+}
+
+/// Run a command in a tenant's container. The connection becomes one of `tenantd-exec`:
+/// frames of a byte of kind, four bytes of length and the content, both ways.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/exec", tag = "tenants",
+    params(("tenant" = String, Path)), request_body = ExecRequest,
+    responses((status = 101, description = "the connection carries the command"),
+              (status = 404, body = Problem), (status = 409, body = Problem),
+              (status = 426, body = Problem)))]
+async fn exec(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+    mut request: Request,
+) -> ApiResult<Response> {
+    engine
+        .database
+        .tenant(tenant.clone())
+        .await
+        .map_err(OperationError::from)?;
+    let upgrade = upgrade_of(&mut request).ok_or_else(|| {
+        Problem::new(
+            "upgrade-required",
+            StatusCode::UPGRADE_REQUIRED,
+            format!("a command is carried over the connection: send `Upgrade: {PROTOCOL}`"),
+        )
+    })?;
+    let order = read_order(request).await?;
+    let terminal = order.terminal.clone();
+    // What follows the program's name can hold secrets.
+    let program = order.command.first().cloned();
+    let running = start(&engine, &tenant, order).await?;
+    if let Some(terminal) = terminal
+        && let Err(error) = running
+            .control
+            .resize(terminal.rows, terminal.columns)
+            .await
+    {
+        tracing::debug!(error = &error as &dyn std::error::Error, "no first size");
+    }
+    let entry = AuditEntry {
+        at: clock::now(),
+        actor: peer.actor(),
+        tenant: Some(tenant.clone()),
+        action: "exec".to_owned(),
+        detail: program,
+    };
+    engine
+        .database
+        .audit(entry)
+        .await
+        .map_err(OperationError::from)?;
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(connection) => {
+                let (output, input) = (running.output, running.input);
+                carry(TokioIo::new(connection), output, input, &running.control).await;
+            }
+            Err(error) => {
+                tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "exec: no upgrade");
+            }
+        }
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+/// The connection of a request that asks for our protocol.
+fn upgrade_of(request: &mut Request) -> Option<OnUpgrade> {
+    let asked = request.headers().get(header::UPGRADE);
+    let asked = asked.is_some_and(|value| value.as_bytes() == PROTOCOL.as_bytes());
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    upgrade.filter(|_| asked)
+}
+
+async fn read_order(request: Request) -> Result<ExecRequest, Problem> {
+    let invalid = |text: String| Problem::new("request-invalid", StatusCode::BAD_REQUEST, text);
+    let Json(order) = Json::<ExecRequest>::from_request(request, &())
+        .await
+        .map_err(|rejection| invalid(rejection.body_text()))?;
+    if order.command.is_empty() {
+        return Err(invalid("no command was given".to_owned()));
+    }
+    Ok(order)
+}
+
+/// Starts the command in the tenant's container.
+async fn start(engine: &Engine, tenant: &TenantId, order: ExecRequest) -> Result<Exec, Problem> {
+    let kind = order.terminal.as_ref().and_then(|t| t.kind.clone());
+    let podman_order = Order {
+        command: order.command,
+        terminal: order.terminal.is_some(),
+        input: order.interactive,
+        environment: kind
+            .map(|kind| format!("TERM={kind}"))
+            .into_iter()
+            .collect(),
+        ..Order::default()
+    };
+    let container = UnitNames(tenant).container();
+    let started = engine.podman.exec(&container, podman_order).await;
+    started.map_err(|error| refused(tenant, &error))
+}
+
+/// A container that is not there, or does not run, is a matter of how the tenant stands.
+fn refused(tenant: &TenantId, error: &PodmanError) -> Problem {
+    let not_running = error.is_absent()
+        || matches!(
+            error,
+            PodmanError::Refused {
+                status: Some(409),
+                ..
+            }
+        );
+    if not_running {
+        return Problem {
+            causes: vec![error.to_string()],
+            ..Problem::new(
+                "agent-not-running",
+                StatusCode::CONFLICT,
+                format!(
+                    "tenant {tenant}: its agent does not run; `tenantd start {tenant}` starts it"
+                ),
+            )
+        };
+    }
+    Problem::of("exec-failed", StatusCode::BAD_GATEWAY, error)
+}
+
+/// What a running command can be asked, beside its streams. Tests have one of their own.
+trait Control: Send + Sync {
+    /// Tells its terminal the size.
+    fn resize(
+        &self,
+        rows: u16,
+        columns: u16,
+    ) -> impl Future<Output = Result<(), PodmanError>> + Send;
+
+    /// How it ended; none while it runs.
+    fn exit_code(&self) -> impl Future<Output = Result<Option<i64>, PodmanError>> + Send;
+}
+
+impl Control for ExecControl {
+    async fn resize(&self, rows: u16, columns: u16) -> Result<(), PodmanError> {
+        Self::resize(self, rows, columns).await
+    }
+
+    async fn exit_code(&self) -> Result<Option<i64>, PodmanError> {
+        Self::exit_code(self).await
+    }
+}
+
+type Output = Pin<Box<dyn Stream<Item = Result<ExecOutput, PodmanError>> + Send>>;
+type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// Carries a command until it has ended or its user has gone.
+async fn carry(
+    connection: impl AsyncRead + AsyncWrite + Send,
+    output: Output,
+    input: Input,
+    control: &impl Control,
+) {
+    let (read, write) = tokio::io::split(connection);
+    let mut frames = FramedWrite::new(write, Frames);
+    let ended = tokio::select! {
+        Gone = take_in(FramedRead::new(read, Frames), input, control) => {
+            tracing::info!("exec: its user has gone");
+            return;
+        }
+        ended = give_out(output, &mut frames) => ended,
+    };
+    let last = match ended {
+        Ok(()) => end(control, CODE_PATIENCE).await,
+        Err(Broken::Command(error)) => Frame::Problem(Box::new(Problem::of(
+            "exec-failed",
+            StatusCode::BAD_GATEWAY,
+            &error,
+        ))),
+        Err(Broken::Connection) => return,
+    };
+    // Nobody may be listening any more; there is nobody to tell.
+    let _ = frames.send(last).await;
+    let _ = frames.into_inner().shutdown().await;
+}
+
+/// The user's side of the connection has closed, or is not to be understood.
+struct Gone;
+
+/// Passes on what the user sends. Ends only when the user has gone.
+async fn take_in(
+    mut frames: FramedRead<impl AsyncRead + Unpin, Frames>,
+    input: Input,
+    control: &impl Control,
+) -> Gone {
+    let mut input = Some(input);
+    while let Some(Ok(frame)) = frames.next().await {
+        match frame {
+            Frame::Stdin(bytes) => {
+                // A command that reads no more is no reason to end: it may still have to say.
+                if let Some(open) = &mut input
+                    && (open.write_all(&bytes).await.is_err() || open.flush().await.is_err())
+                {
+                    input = None;
+                }
+            }
+            Frame::StdinEnd => {
+                if let Some(mut open) = input.take() {
+                    let _ = open.shutdown().await;
+                }
+            }
+            Frame::Resize { rows, columns } => {
+                if let Err(error) = control.resize(rows, columns).await {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "no resize");
+                }
+            }
+            Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_) | Frame::Problem(_) => break,
+        }
+    }
+    Gone
+}
+
+/// Why the output did not come to its end.
+enum Broken {
+    /// Podman broke off.
+    Command(PodmanError),
+    /// The user's connection broke off.
+    Connection,
+}
+
+/// Passes on what the command says; each piece waits until the user's side has room.
+async fn give_out(
+    mut output: Output,
+    frames: &mut (impl Sink<Frame, Error = FrameError> + Unpin),
+) -> Result<(), Broken> {
+    while let Some(piece) = output.next().await {
+        let (kind, mut bytes): (fn(Bytes) -> Frame, _) = match piece.map_err(Broken::Command)? {
+            ExecOutput::Terminal(bytes) | ExecOutput::Stdout(bytes) => (Frame::Stdout, bytes),
+            ExecOutput::Stderr(bytes) => (Frame::Stderr, bytes),
+        };
+        while !bytes.is_empty() {
+            let part = bytes.split_to(bytes.len().min(MAX_CONTENT));
+            let sent = frames.send(kind(part)).await;
+            sent.map_err(|_| Broken::Connection)?;
+        }
+    }
+    Ok(())
+}
+
+/// The last frame of a command whose output has ended.
+async fn end(control: &impl Control, patience: Duration) -> Frame {
+    let code = async {
+        loop {
+            // The output ends a moment before Podman knows the code.
+            match control.exit_code().await {
+                Ok(None) => tokio::time::sleep(CODE_PAUSE).await,
+                Ok(Some(code)) => return Ok(code),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    match tokio::time::timeout(patience, code).await {
+        Ok(Ok(code)) => Frame::Exit(i32::try_from(code).unwrap_or(i32::MAX)),
+        Ok(Err(error)) => Frame::Problem(Box::new(Problem::of(
+            "exec-failed",
+            StatusCode::BAD_GATEWAY,
+            &error,
+        ))),
+        Err(_) => Frame::Problem(Box::new(Problem::new(
+            "exec-failed",
+            StatusCode::BAD_GATEWAY,
+            "the command's output has ended, but Podman does not say with which code",
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use futures_util::stream;
+    use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf, duplex};
+
+    use super::*;
+
+    /// Answers the questions for the code in turn, and remembers the sizes.
+    struct Fake {
+        codes: Mutex<VecDeque<Option<i64>>>,
+        sizes: Mutex<Vec<(u16, u16)>>,
+    }
+
+    impl Fake {
+        fn ending(codes: impl Into<VecDeque<Option<i64>>>) -> Self {
+            Self {
+                codes: Mutex::new(codes.into()),
+                sizes: Mutex::default(),
+            }
+        }
+    }
+
+    impl Control for Fake {
+        async fn resize(&self, rows: u16, columns: u16) -> Result<(), PodmanError> {
+            self.sizes.lock().unwrap().push((rows, columns));
+            Ok(())
+        }
+
+        async fn exit_code(&self) -> Result<Option<i64>, PodmanError> {
+            Ok(self.codes.lock().unwrap().pop_front().flatten())
+        }
+    }
+
+    type Sent = FramedWrite<WriteHalf<DuplexStream>, Frames>;
+    type Received = FramedRead<ReadHalf<DuplexStream>, Frames>;
+
+    /// The user's two halves of a connection, and the daemon's end.
+    fn connected() -> (Sent, Received, DuplexStream) {
+        let (user, daemon) = duplex(1024);
+        let (read, write) = tokio::io::split(user);
+        let sent = FramedWrite::new(write, Frames);
+        (sent, FramedRead::new(read, Frames), daemon)
+    }
+
+    async fn all(mut received: Received) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = received.next().await {
+            frames.push(frame.unwrap());
+        }
+        frames
+    }
+
+    /// What the user of a command that takes no input receives.
+    async fn told(
+        output: impl Stream<Item = Result<ExecOutput, PodmanError>> + Send + 'static,
+        control: Fake,
+    ) -> Vec<Frame> {
+        let (_sent, received, daemon) = connected();
+        let input = Box::pin(tokio::io::sink());
+        let carried = carry(daemon, output.boxed(), input, &control);
+        let (frames, ()) = tokio::join!(all(received), carried);
+        frames
+    }
+
+    #[tokio::test]
+    async fn output_is_carried_apart_and_the_code_is_waited_for() {
+        let output = stream::iter([
+            Ok(ExecOutput::Stdout("out".into())),
+            Ok(ExecOutput::Stderr("err".into())),
+        ]);
+        assert_eq!(
+            told(output, Fake::ending([None, None, Some(3)])).await,
+            [
+                Frame::Stdout("out".into()),
+                Frame::Stderr("err".into()),
+                Frame::Exit(3)
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_code_that_nobody_knows_is_a_problem() {
+        let last = end(&Fake::ending([]), Duration::ZERO).await;
+        assert!(matches!(last, Frame::Problem(problem) if problem.code == "exec-failed"));
+    }
+
+    #[tokio::test]
+    async fn long_output_is_cut_into_frames() {
+        let long = Bytes::from(vec![1; MAX_CONTENT + 1]);
+        let output = stream::iter([Ok(ExecOutput::Stdout(long))]);
+        let length = |frame: &Frame| match frame {
+            Frame::Stdout(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let frames = told(output, Fake::ending([Some(0)])).await;
+        let lengths: Vec<_> = frames.iter().map(length).collect();
+        assert_eq!(lengths, [MAX_CONTENT, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn input_its_end_and_sizes_arrive() {
+        let (mut sent, received, daemon) = connected();
+        let (input, mut at_command) = duplex(16);
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        // The command ends once it has read all its input.
+        let output = stream::once(async move {
+            let _ = end.await;
+            Ok(ExecOutput::Terminal("bye".into()))
+        });
+        let control = Fake::ending([Some(0)]);
+        let carried = carry(daemon, output.boxed(), Box::pin(input), &control);
+        let sending = async {
+            let size = Frame::Resize {
+                rows: 50,
+                columns: 200,
+            };
+            // More than the command's pipe takes at once.
+            let long = Frame::Stdin(vec![b'x'; 100].into());
+            for frame in [size, long, Frame::StdinEnd] {
+                sent.send(frame).await.unwrap();
+            }
+        };
+        let command = async {
+            let mut read = Vec::new();
+            at_command.read_to_end(&mut read).await.unwrap();
+            ended.send(()).unwrap();
+            read
+        };
+        let ((), frames, read, ()) = tokio::join!(sending, all(received), command, carried);
+        assert_eq!(read, [b'x'; 100]);
+        assert_eq!(control.sizes.lock().unwrap()[..], [(50, 200)]);
+        assert_eq!(frames, [Frame::Stdout("bye".into()), Frame::Exit(0)]);
+    }
+
+    #[tokio::test]
+    async fn a_user_who_leaves_ends_the_carrying() {
+        let (sent, received, daemon) = connected();
+        drop((sent, received));
+        let silent = stream::pending().boxed();
+        let input = Box::pin(tokio::io::sink());
+        carry(daemon, silent, input, &Fake::ending([])).await;
+    }
+}

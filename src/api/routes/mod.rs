@@ -1,0 +1,9 @@
+//! The routes, one file per resource. Each reads its arguments, asks the engine, answers.
+
+pub mod backups;
+pub mod catalog;
+pub mod exec;
+pub mod logs;
+pub mod node;
+pub mod operations;
+pub mod tenants;

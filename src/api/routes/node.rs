@@ -1,0 +1,76 @@
+//! The node: how it is, what the doctor finds, reading its files again.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::error::ApiResult;
+use crate::api::{ApplyPlan, CheckResult, NodeStatus, Problem};
+use crate::daemon;
+use crate::node::doctor;
+use crate::reconcile::Engine;
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(check))
+        .routes(routes!(reload))
+        .routes(routes!(version))
+}
+
+/// How the node is.
+#[utoipa::path(get, path = "/v1/node", tag = "node", responses((status = 200, body = NodeStatus)))]
+async fn status(State(engine): State<Arc<Engine>>) -> ApiResult<Json<NodeStatus>> {
+    Ok(Json(engine.status().await?))
+}
+
+/// Check the host for what tenantd needs.
+#[utoipa::path(get, path = "/v1/doctor", tag = "node",
+    responses((status = 200, body = Vec<CheckResult>)))]
+async fn check(State(engine): State<Arc<Engine>>) -> Json<Vec<CheckResult>> {
+    Json(doctor::examine(&engine).await)
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReloadReport {
+    /// What the files under `tenants.d` lead to.
+    pub plans: Vec<ApplyPlan>,
+    /// Files that are not valid; their tenants are left as they are.
+    pub problems: Vec<Problem>,
+}
+
+/// Read node.toml, templates.d, plans.d and tenants.d again.
+#[utoipa::path(post, path = "/v1/reload", tag = "node",
+    responses((status = 202, body = ReloadReport), (status = 400, body = Problem)))]
+async fn reload(State(engine): State<Arc<Engine>>) -> ApiResult<(StatusCode, Json<ReloadReport>)> {
+    let (plans, faults) = daemon::reload(&engine).await?;
+    let problems = faults
+        .iter()
+        .map(crate::reconcile::OperationError::problem)
+        .collect();
+    Ok((StatusCode::ACCEPTED, Json(ReloadReport { plans, problems })))
+}
+
+/// The daemon's version.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// As in the changelog.
+    pub version: String,
+}
+
+/// The daemon's version.
+#[utoipa::path(get, path = "/v1/version", tag = "node", responses((status = 200, body = Version)))]
+async fn version() -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}

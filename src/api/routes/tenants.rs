@@ -1,0 +1,258 @@
+//! Tenants: list, show, apply, and what is done to one.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::auth::Peer;
+use crate::api::error::ApiResult;
+use crate::api::{
+    ApplyPlan, ApplyRequest, Change, Problem, SuspendRequest, TenantDetail, TenantSummary,
+    TenantUnits,
+};
+use crate::reconcile::{ApplyJob, Engine, OperationError, plan, preview, resolve_all};
+use crate::state::{Operation, OperationKind, Wanted};
+use crate::tenant::TenantId;
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, remove))
+        .routes(routes!(units))
+        .routes(routes!(apply))
+        .routes(routes!(start))
+        .routes(routes!(stop))
+        .routes(routes!(restart))
+        .routes(routes!(suspend))
+        .routes(routes!(resume))
+}
+
+type Accepted = ApiResult<(StatusCode, Json<Operation>)>;
+
+/// List tenants.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants",
+    responses((status = 200, body = Vec<TenantSummary>)))]
+async fn list(State(engine): State<Arc<Engine>>) -> ApiResult<Json<Vec<TenantSummary>>> {
+    Ok(Json(engine.list().await?))
+}
+
+/// Show one tenant.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 200, body = TenantDetail), (status = 404, body = Problem)))]
+async fn show(
+    State(engine): State<Arc<Engine>>,
+    Path(tenant): Path<TenantId>,
+) -> ApiResult<Json<TenantDetail>> {
+    Ok(Json(engine.show(&tenant).await?))
+}
+
+/// The files rendered for a tenant, beside what is installed.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/units", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 200, body = TenantUnits), (status = 404, body = Problem)))]
+async fn units(
+    State(engine): State<Arc<Engine>>,
+    Path(tenant): Path<TenantId>,
+) -> ApiResult<Json<TenantUnits>> {
+    Ok(Json(engine.units(&tenant).await?))
+}
+
+/// Bring tenants to what specs say. All documents are checked before anything is touched.
+#[utoipa::path(post, path = "/v1/apply", tag = "tenants", request_body = ApplyRequest,
+    responses((status = 202, body = Vec<ApplyPlan>), (status = 200, body = Vec<ApplyPlan>),
+              (status = 400, body = Problem), (status = 409, body = Problem)))]
+async fn apply(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(request): Json<ApplyRequest>,
+) -> ApiResult<(StatusCode, Json<Vec<ApplyPlan>>)> {
+    let specs = resolve_all(&engine.catalog(), &request.documents)?;
+    for spec in &specs {
+        if let Some(row) = engine
+            .database
+            .find_tenant(spec.tenant.clone())
+            .await
+            .map_err(OperationError::from)?
+            && let Some(file) = row.source
+        {
+            return Err(OperationError::DefinedByFile {
+                tenant: row.id,
+                file,
+            }
+            .into());
+        }
+    }
+    let mut plans = Vec::new();
+    for (document, spec) in request.documents.iter().zip(&specs) {
+        plans.push(plan(&engine, document, spec).await?);
+    }
+    if request.dry_run {
+        for (spec, plan) in specs.iter().zip(&mut plans) {
+            if plan.change != Change::None {
+                plan.files = preview(&engine, spec).await?;
+            }
+        }
+        return Ok((StatusCode::OK, Json(plans)));
+    }
+    for ((document, spec), plan) in request.documents.into_iter().zip(specs).zip(&mut plans) {
+        if plan.change == Change::None {
+            continue;
+        }
+        let job = ApplyJob {
+            name: document.name,
+            spec: document.text,
+            message: request.message.clone().unwrap_or_default(),
+            source: None,
+        };
+        let operation = engine
+            .submit(
+                OperationKind::Apply,
+                Some(spec.tenant),
+                json!(job),
+                peer.actor(),
+            )
+            .await?;
+        plan.operation = Some(operation);
+    }
+    Ok((StatusCode::ACCEPTED, Json(plans)))
+}
+
+/// Start a stopped tenant.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/start", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
+async fn start(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+) -> Accepted {
+    submit(&engine, OperationKind::Start, tenant, json!({}), &peer).await
+}
+
+/// Stop a tenant until it is started again.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/stop", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
+async fn stop(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+) -> Accepted {
+    submit(&engine, OperationKind::Stop, tenant, json!({}), &peer).await
+}
+
+/// Stop and start a tenant's agent.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/restart", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
+async fn restart(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+) -> Accepted {
+    submit(&engine, OperationKind::Restart, tenant, json!({}), &peer).await
+}
+
+/// Suspend a tenant until it is resumed.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/suspend", tag = "tenants",
+    params(("tenant" = String, Path)), request_body = SuspendRequest,
+    responses((status = 202, body = Operation), (status = 404, body = Problem)))]
+async fn suspend(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+    Json(request): Json<SuspendRequest>,
+) -> Accepted {
+    submit(
+        &engine,
+        OperationKind::Suspend,
+        tenant,
+        json!(request),
+        &peer,
+    )
+    .await
+}
+
+/// End a suspension.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/resume", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem)))]
+async fn resume(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+) -> Accepted {
+    submit(&engine, OperationKind::Resume, tenant, json!({}), &peer).await
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RemoveParams {
+    /// Remove the tenant's local state as well.
+    #[serde(default)]
+    purge: bool,
+}
+
+/// Remove a tenant's units; its state and backups stay unless `purge`.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path), RemoveParams),
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
+async fn remove(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+    Query(params): Query<RemoveParams>,
+) -> Accepted {
+    let request = json!({ "purge": params.purge });
+    submit(&engine, OperationKind::Remove, tenant, request, &peer).await
+}
+
+/// Refuses at once what cannot be; all else becomes an operation.
+async fn submit(
+    engine: &Arc<Engine>,
+    kind: OperationKind,
+    tenant: TenantId,
+    request: serde_json::Value,
+    peer: &Peer,
+) -> Accepted {
+    let row = engine
+        .database
+        .tenant(tenant.clone())
+        .await
+        .map_err(OperationError::from)?;
+    let refused = match (kind, row.wanted) {
+        (
+            OperationKind::Start | OperationKind::Stop | OperationKind::Restart,
+            Wanted::Suspended,
+        ) => Some(OperationError::Suspended {
+            tenant: tenant.clone(),
+            because: row.held_because.unwrap_or_else(|| "operator".to_owned()),
+        }),
+        (OperationKind::Restart, Wanted::Stopped) => Some(OperationError::Held(tenant.clone())),
+        (OperationKind::Remove, _) => row.source.map(|file| OperationError::DefinedByFile {
+            tenant: tenant.clone(),
+            file,
+        }),
+        _ => None,
+    };
+    if let Some(refused) = refused {
+        return Err(refused.into());
+    }
+    let operation = engine
+        .submit(kind, Some(tenant), request, peer.actor())
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(operation)))
+}

@@ -1,0 +1,189 @@
+//! Looks at the host for the doctor. It only looks; what cannot be seen is said so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use camino::Utf8Path;
+use jiff::Timestamp;
+use nix::sys::statvfs::statvfs;
+
+use crate::host::clock;
+use crate::host::facts::{Facts, SeLinux, systemd_number};
+use crate::host::podman::{self, Podman};
+use crate::host::systemd::ActiveState;
+use crate::layout::Layout;
+use crate::protect;
+use crate::quadlet::validate::Tools;
+use crate::reconcile::Engine;
+
+/// What was seen of the host.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// When it was seen.
+    pub now: Timestamp,
+    /// The number of systemd's version, if it answers.
+    pub systemd: Option<u32>,
+    /// Podman's version, or why it does not answer.
+    pub podman: Result<String, String>,
+    /// Whether the unified hierarchy is in use.
+    pub cgroup_v2: bool,
+    /// Controllers that limits need and the host lacks.
+    pub missing_controllers: Vec<String>,
+    /// Programs that check units and are not there.
+    pub absent_tools: Vec<String>,
+    /// Where memory may be written to.
+    pub swap: Swap,
+    /// What SELinux does.
+    pub selinux: String,
+    /// Whether files below the data directory can be cloned.
+    pub reflink: bool,
+    /// Free and total bytes of the data directory's file system.
+    pub disk: (u64, u64),
+    /// The store's URL, or why it does not answer.
+    pub store: Result<String, String>,
+    /// Whether `init` made the operator's keys and they are still here.
+    pub operator_keys_on_host: bool,
+    /// Which of tenantd's own units are active.
+    pub active_units: BTreeSet<String>,
+    /// Each tenant's last backup.
+    pub last_backups: BTreeMap<String, Option<Timestamp>>,
+}
+
+/// Where memory may be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Swap {
+    /// Nowhere.
+    None,
+    /// Only to memory, or encrypted.
+    Safe(String),
+    /// To a disk as it is.
+    Plain(String),
+}
+
+/// Units whose being active is looked at.
+const WATCHED: &[&str] = &[
+    "tenantd-backup.timer",
+    "tenantd-prestop-backup.service",
+    "tenantd-final-backup.service",
+];
+
+/// Looks at everything.
+pub(super) async fn gather(engine: &Engine) -> Evidence {
+    let layout = &engine.layout;
+    let facts = Facts::gather(layout.root());
+    let tools = Tools::default();
+    let tools = [&tools.generator, &tools.analyze];
+    let units = engine.systemd.units(WATCHED).await.unwrap_or_default();
+    let active = units
+        .into_iter()
+        .filter(|unit| unit.active == ActiveState::Active);
+    let tenants = engine.database.tenants().await.unwrap_or_default();
+    let settings = engine.settings();
+    Evidence {
+        now: clock::now(),
+        systemd: engine
+            .systemd
+            .version()
+            .await
+            .ok()
+            .and_then(|text| systemd_number(&text)),
+        podman: Podman::connect(podman::SOCKET.into())
+            .await
+            .map(|podman| podman.version().to_string())
+            .map_err(|error| error.to_string()),
+        cgroup_v2: facts.cgroup_v2,
+        missing_controllers: engine
+            .facts
+            .missing_controllers()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        absent_tools: tools
+            .into_iter()
+            .filter(|tool| !tool.exists())
+            .map(ToString::to_string)
+            .collect(),
+        swap: swap(
+            &fs::read_to_string("/proc/swaps").unwrap_or_default(),
+            is_encrypted,
+        ),
+        selinux: match facts.selinux {
+            SeLinux::Absent => "absent",
+            SeLinux::Permissive => "permissive",
+            SeLinux::Enforcing => "enforcing",
+        }
+        .to_owned(),
+        reflink: can_clone(layout),
+        disk: statvfs(layout.data_dir().as_std_path()).map_or((0, 0), |disk| {
+            (
+                disk.blocks_available() * disk.fragment_size(),
+                disk.blocks() * disk.fragment_size(),
+            )
+        }),
+        store: protect::probe_store(&settings)
+            .await
+            .map_err(|error| error.to_string()),
+        operator_keys_on_host: crate::node::operator_keys_on_host(layout),
+        active_units: active.map(|unit| unit.name).collect(),
+        last_backups: tenants
+            .iter()
+            .map(|row| (row.id.to_string(), protect::last_backup(layout, &row.id)))
+            .collect(),
+    }
+}
+
+/// Judges `/proc/swaps`: the first device that keeps what it holds decides.
+fn swap(table: &str, is_encrypted: fn(&str) -> bool) -> Swap {
+    let devices = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    let mut found = Swap::None;
+    for device in devices {
+        if device.starts_with("/dev/zram") || is_encrypted(device) {
+            found = Swap::Safe(device.to_owned());
+        } else {
+            return Swap::Plain(device.to_owned());
+        }
+    }
+    found
+}
+
+/// Whether a block device is a dm-crypt mapping, by the UUID that cryptsetup gives it.
+fn is_encrypted(device: &str) -> bool {
+    let Ok(device) = fs::canonicalize(device) else {
+        return false;
+    };
+    let Some(name) = device.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    fs::read_to_string(format!("/sys/class/block/{name}/dm/uuid"))
+        .is_ok_and(|uuid| uuid.starts_with("CRYPT-"))
+}
+
+/// Tries it: a clone of an empty file costs nothing.
+fn can_clone(layout: &Layout) -> bool {
+    let directory = layout.data_dir();
+    let attempt = |path: &Utf8Path| {
+        let from = tempfile::tempfile_in(path).ok()?;
+        let to = tempfile::tempfile_in(path).ok()?;
+        rustix::fs::ioctl_ficlone(&to, &from).ok()
+    };
+    attempt(&directory).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_plain_swap_device_is_enough_to_leak() {
+        let head = "Filename\tType\tSize\tUsed\tPriority\n";
+        assert_eq!(swap(head, |_| false), Swap::None);
+        let zram = format!("{head}/dev/zram0 partition 100 0 100\n");
+        assert_eq!(swap(&zram, |_| false), Swap::Safe("/dev/zram0".to_owned()));
+        let both = format!("{zram}/dev/vda2 partition 100 0 -2\n");
+        assert_eq!(swap(&both, |_| false), Swap::Plain("/dev/vda2".to_owned()));
+        assert_eq!(swap(&both, |_| true), Swap::Safe("/dev/vda2".to_owned()));
+    }
+}

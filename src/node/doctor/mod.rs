@@ -1,0 +1,362 @@
+//! The doctor: what the host should be, what it is, and what to do about the difference.
+//! Looking is in `evidence`; judging is pure and here, one record per check.
+
+mod evidence;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{CheckResult, Verdict};
+use crate::reconcile::Engine;
+
+pub use evidence::{Evidence, Swap};
+
+/// Oldest systemd that has what the units need (`RestartMode=direct`, `ImportCredential=`).
+const SYSTEMD: u32 = 255;
+
+/// A backup older than this missed its hour at least once, and its second chance.
+const STALE: SignedDuration = SignedDuration::from_mins(150);
+
+/// Free share of the data disk below which backups and restores are at risk.
+const FREE_PERCENT: u64 = 10;
+
+/// What a check says: how it went, what was found, what to do.
+type Finding = (Verdict, String, Option<&'static str>);
+
+/// One check.
+struct Check {
+    name: &'static str,
+    judge: fn(&Evidence) -> Finding,
+}
+
+/// Every check, in the order of what depends on what.
+const CHECKS: &[Check] = &[
+    Check {
+        name: "systemd",
+        judge: systemd,
+    },
+    Check {
+        name: "podman",
+        judge: podman,
+    },
+    Check {
+        name: "cgroup",
+        judge: cgroup,
+    },
+    Check {
+        name: "limits",
+        judge: limits,
+    },
+    Check {
+        name: "generator",
+        judge: generator,
+    },
+    Check {
+        name: "swap",
+        judge: swap,
+    },
+    Check {
+        name: "selinux",
+        judge: selinux,
+    },
+    Check {
+        name: "reflink",
+        judge: reflink,
+    },
+    Check {
+        name: "disk",
+        judge: disk,
+    },
+    Check {
+        name: "store",
+        judge: store,
+    },
+    Check {
+        name: "operator-keys",
+        judge: operator_keys,
+    },
+    Check {
+        name: "backup-timer",
+        judge: timer,
+    },
+    Check {
+        name: "shutdown-backup",
+        judge: shutdown,
+    },
+    Check {
+        name: "backups",
+        judge: backups,
+    },
+];
+
+/// Looks at the host and judges what is found.
+pub async fn examine(engine: &Engine) -> Vec<CheckResult> {
+    judge(&evidence::gather(engine).await)
+}
+
+/// Judges the evidence.
+fn judge(evidence: &Evidence) -> Vec<CheckResult> {
+    let results = CHECKS.iter().map(|check| {
+        let (verdict, finding, remedy) = (check.judge)(evidence);
+        CheckResult {
+            check: check.name.to_owned(),
+            verdict,
+            finding,
+            remedy: remedy.map(str::to_owned),
+        }
+    });
+    results.collect()
+}
+
+fn ok(finding: impl Into<String>) -> Finding {
+    (Verdict::Ok, finding.into(), None)
+}
+
+fn warning(finding: impl Into<String>, remedy: &'static str) -> Finding {
+    (Verdict::Warning, finding.into(), Some(remedy))
+}
+
+fn failed(finding: impl Into<String>, remedy: &'static str) -> Finding {
+    (Verdict::Failed, finding.into(), Some(remedy))
+}
+
+fn systemd(evidence: &Evidence) -> Finding {
+    match evidence.systemd {
+        Some(version) if version >= SYSTEMD => ok(format!("systemd {version}")),
+        Some(version) => failed(
+            format!("systemd {version}"),
+            "update to systemd 255 or later",
+        ),
+        None => failed("systemd does not answer", "boot this host with systemd"),
+    }
+}
+
+fn podman(evidence: &Evidence) -> Finding {
+    match &evidence.podman {
+        Ok(version) => ok(format!("Podman {version}")),
+        Err(error) => failed(error, "install Podman 5.4 or later and start podman.socket"),
+    }
+}
+
+fn cgroup(evidence: &Evidence) -> Finding {
+    if evidence.cgroup_v2 {
+        ok("cgroup v2")
+    } else {
+        failed("cgroup v1", "boot with systemd.unified_cgroup_hierarchy=1")
+    }
+}
+
+fn limits(evidence: &Evidence) -> Finding {
+    if evidence.missing_controllers.is_empty() {
+        return ok("every limit of the plans is enforced");
+    }
+    let missing = evidence.missing_controllers.join(", ");
+    warning(
+        format!("no {missing} controller: those limits of the plans are not enforced"),
+        "run on a host whose kernel gives systemd these cgroup controllers",
+    )
+}
+
+fn generator(evidence: &Evidence) -> Finding {
+    if evidence.absent_tools.is_empty() {
+        ok("the unit generator and the verifier are there")
+    } else {
+        failed(
+            format!("not found: {}", evidence.absent_tools.join(", ")),
+            "install Podman with Quadlet, and systemd-analyze",
+        )
+    }
+}
+
+fn swap(evidence: &Evidence) -> Finding {
+    match &evidence.swap {
+        Swap::None => ok("no swap"),
+        Swap::Safe(device) => ok(format!("swap on {device} does not keep what it holds")),
+        Swap::Plain(device) => failed(
+            format!("swap on {device} keeps tenants' secrets in plain text"),
+            "use zram, or swap encrypted with a random key per boot (crypttab option `swap`)",
+        ),
+    }
+}
+
+fn selinux(evidence: &Evidence) -> Finding {
+    ok(format!("SELinux is {}", evidence.selinux))
+}
+
+fn reflink(evidence: &Evidence) -> Finding {
+    if evidence.reflink {
+        ok("/var/lib/tenantd can clone files: backups pause agents for an instant only")
+    } else {
+        warning(
+            "/var/lib/tenantd cannot clone files: backups copy what changed while the agent is paused",
+            "put /var/lib/tenantd on XFS or btrfs",
+        )
+    }
+}
+
+fn disk(evidence: &Evidence) -> Finding {
+    let (free, total) = evidence.disk;
+    let percent = (free * 100).checked_div(total).unwrap_or(0);
+    let finding = format!("{percent} % of the disk of /var/lib/tenantd is free");
+    if percent >= FREE_PERCENT {
+        ok(finding)
+    } else {
+        warning(finding, "make room: a full disk stops agents and restores")
+    }
+}
+
+fn store(evidence: &Evidence) -> Finding {
+    match &evidence.store {
+        Ok(url) => ok(format!("{url} answers")),
+        Err(error) => failed(
+            error,
+            "check [store] in node.toml, its credentials and the network",
+        ),
+    }
+}
+
+fn operator_keys(evidence: &Evidence) -> Finding {
+    if evidence.operator_keys_on_host {
+        warning(
+            "the operator's keys are on this host: whoever takes it can read and forge all backups",
+            crate::node::OPERATOR_KEYS_REMEDY,
+        )
+    } else {
+        ok("the operator's keys are not on this host")
+    }
+}
+
+fn timer(evidence: &Evidence) -> Finding {
+    if evidence.active_units.contains("tenantd-backup.timer") {
+        ok("backups are made every hour")
+    } else {
+        failed(
+            "tenantd-backup.timer does not run: no backup is made by itself",
+            "systemctl enable --now tenantd-backup.timer",
+        )
+    }
+}
+
+fn shutdown(evidence: &Evidence) -> Finding {
+    let units = [
+        "tenantd-prestop-backup.service",
+        "tenantd-final-backup.service",
+    ];
+    let missing: Vec<_> = units
+        .into_iter()
+        .filter(|unit| !evidence.active_units.contains(*unit))
+        .collect();
+    if missing.is_empty() {
+        ok("a last backup is made when the host stops")
+    } else {
+        warning(
+            format!("not active: {}", missing.join(", ")),
+            "systemctl enable --now tenantd-prestop-backup tenantd-final-backup",
+        )
+    }
+}
+
+fn backups(evidence: &Evidence) -> Finding {
+    let stale = stale(&evidence.last_backups, evidence.now);
+    if stale.is_empty() {
+        ok("every tenant's last backup is recent")
+    } else {
+        warning(
+            format!("no recent backup of {}", stale.join(", ")),
+            "tenantd backup, and see what it says",
+        )
+    }
+}
+
+fn stale(last: &BTreeMap<String, Option<Timestamp>>, now: Timestamp) -> Vec<&str> {
+    let is_stale = |at: &Option<Timestamp>| at.is_none_or(|at| now.duration_since(at) > STALE);
+    last.iter()
+        .filter(|(_, at)| is_stale(at))
+        .map(|(tenant, _)| tenant.as_str())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> Evidence {
+        Evidence {
+            now: "2026-11-21T12:00:00Z".parse().unwrap(),
+            systemd: Some(257),
+            podman: Ok("5.4.2".to_owned()),
+            cgroup_v2: true,
+            missing_controllers: Vec::new(),
+            absent_tools: Vec::new(),
+            swap: Swap::Safe("/dev/zram0".to_owned()),
+            selinux: "enforcing".to_owned(),
+            reflink: true,
+            disk: (50, 100),
+            store: Ok("dir:/var/lib/tenantd/backups".to_owned()),
+            operator_keys_on_host: false,
+            active_units: [
+                "tenantd-backup.timer",
+                "tenantd-prestop-backup.service",
+                "tenantd-final-backup.service",
+            ]
+            .map(str::to_owned)
+            .into(),
+            last_backups: [(
+                "acme".to_owned(),
+                Some("2026-11-21T11:00:00Z".parse().unwrap()),
+            )]
+            .into(),
+        }
+    }
+
+    fn table(evidence: &Evidence) -> String {
+        let rows = judge(evidence).into_iter().map(|result| {
+            let remedy = result
+                .remedy
+                .map(|remedy| format!(" -> {remedy}"))
+                .unwrap_or_default();
+            format!(
+                "{}: {:?}: {}{remedy}\n",
+                result.check, result.verdict, result.finding
+            )
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn a_healthy_host_has_no_complaint() {
+        let results = judge(&healthy());
+        assert!(
+            results.iter().all(|result| result.verdict == Verdict::Ok),
+            "{results:?}"
+        );
+    }
+
+    #[test]
+    fn every_fault_has_a_finding_and_a_remedy() {
+        let sick = Evidence {
+            systemd: Some(254),
+            podman: Err("cannot reach Podman".to_owned()),
+            cgroup_v2: false,
+            missing_controllers: vec!["cpu".to_owned(), "memory".to_owned()],
+            absent_tools: vec!["/usr/bin/systemd-analyze".to_owned()],
+            swap: Swap::Plain("/dev/vda2".to_owned()),
+            reflink: false,
+            disk: (5, 100),
+            store: Err("bucket not found".to_owned()),
+            operator_keys_on_host: true,
+            active_units: std::collections::BTreeSet::new(),
+            last_backups: [
+                (
+                    "acme".to_owned(),
+                    Some("2026-11-21T09:00:00Z".parse().unwrap()),
+                ),
+                ("beta".to_owned(), None),
+            ]
+            .into(),
+            ..healthy()
+        };
+        insta::assert_snapshot!(table(&sick));
+    }
+}

@@ -1,0 +1,281 @@
+//! `tenantd init`: settings and keys of a new node. Made once, printed once.
+
+use camino::Utf8PathBuf;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::keys::{KeyFiles, NodeKeyError};
+use super::settings::{KeySettings, NodeSettings, StoreSettings};
+use crate::backup::{
+    Identity, KeyError, NodeCertificate, NodeKey, NodeStatement, PublicKey, Recipient, RootKey,
+    SealError, Trust,
+};
+use crate::host::dirs;
+use crate::host::files::{self, FileError};
+use crate::layout::Layout;
+
+/// What the operator asks for.
+#[derive(Debug, Clone)]
+pub struct InitRequest {
+    /// The node's name.
+    pub name: String,
+    /// The operator's root key; made here when none is given.
+    pub root_key: Option<String>,
+    /// Who can read backups; made here when none is given.
+    pub recipients: Vec<String>,
+    /// Where snapshots are kept.
+    pub store: StoreSettings,
+    /// Run tenants without limits that the host cannot enforce.
+    pub allow_missing_controllers: bool,
+}
+
+/// What was made, and what only this once can be shown.
+#[derive(Debug)]
+pub struct InitReport {
+    /// The settings that were written.
+    pub settings: NodeSettings,
+    /// Where they were written.
+    pub path: Utf8PathBuf,
+    /// The node's public key.
+    pub node_key: PublicKey,
+    /// The root key that was made here, in OpenSSH's format.
+    pub root_key: Option<SecretString>,
+    /// The identity that was made here.
+    pub identity: Option<SecretString>,
+    /// The statement that the root key must sign elsewhere.
+    pub unsigned: Option<Utf8PathBuf>,
+}
+
+/// Why a node cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// It is already.
+    #[error("this node is set up already: {0} is there; edit it, or remove it to begin anew")]
+    Done(Utf8PathBuf),
+    /// A given key is none.
+    #[error("the root key given cannot be used")]
+    RootKey(#[source] KeyError),
+    /// A given recipient is none.
+    #[error("the recipient given cannot be used")]
+    Recipient(#[source] SealError),
+    /// A certificate does not fit this node and root.
+    #[error("the certificate does not certify this node's key by the root key in {settings}")]
+    Certificate {
+        /// The settings with the root key.
+        settings: Utf8PathBuf,
+        /// Why not.
+        #[source]
+        source: KeyError,
+    },
+    /// A certificate is for another key.
+    #[error("the certificate is for another node's key; sign {0} of this node")]
+    OtherNode(Utf8PathBuf),
+    /// A key cannot be made.
+    #[error("a new key cannot be made")]
+    Key(#[source] KeyError),
+    /// A key file cannot be used.
+    #[error("the node's keys cannot be used")]
+    NodeKey(#[from] NodeKeyError),
+    /// A file cannot be written.
+    #[error("the node's files cannot be written; are you root?")]
+    File(#[from] FileError),
+}
+
+/// Makes settings and keys. `node.toml` is written last: it says that all the rest is there.
+pub fn init(
+    layout: &Layout,
+    request: &InitRequest,
+    now: Timestamp,
+) -> Result<InitReport, InitError> {
+    let path = layout.node_toml();
+    if path.exists() {
+        return Err(InitError::Done(path));
+    }
+    let keys = KeyFiles::new(layout);
+    for recipient in &request.recipients {
+        recipient
+            .parse::<Recipient>()
+            .map_err(InitError::Recipient)?;
+    }
+    let given_root: Option<PublicKey> = request
+        .root_key
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(InitError::RootKey)?;
+
+    dirs::make(&layout.config_dir(), 0o755)?;
+    dirs::make(&layout.data_dir(), 0o700)?;
+    dirs::make(&layout.keys_dir(), 0o700)?;
+    let node = NodeKey::generate().map_err(InitError::Key)?;
+    write_secret(
+        &keys.node_key(),
+        &node.to_openssh().map_err(InitError::Key)?,
+    )?;
+    // Seconds since 1970: a node that is made later has a higher epoch without asking anybody.
+    let epoch = u32::try_from(now.as_second()).unwrap_or(1);
+    let statement = NodeStatement::new(node.public(), epoch, &request.name);
+    files::write(&keys.statement(), statement.to_line().as_bytes(), 0o644)?;
+
+    let (root, root_text, unsigned) = if let Some(root) = given_root {
+        (root, None, Some(keys.statement()))
+    } else {
+        let root = RootKey::generate().map_err(InitError::Key)?;
+        let certificate = root
+            .certify(&node.public(), epoch, &request.name)
+            .map_err(InitError::Key)?;
+        files::write(&keys.certificate(), certificate.to_text().as_bytes(), 0o644)?;
+        let text = root.to_openssh().map_err(InitError::Key)?;
+        write_secret(&keys.root_key(), &text)?;
+        (root.public(), Some(text), None)
+    };
+    let (recipients, identity) = if request.recipients.is_empty() {
+        let identity = Identity::generate();
+        let text = identity.to_text();
+        write_secret(&keys.identity(), &text)?;
+        (vec![identity.recipient().to_string()], Some(text))
+    } else {
+        (request.recipients.clone(), None)
+    };
+    let settings = NodeSettings {
+        name: request.name.clone(),
+        allow_missing_controllers: request.allow_missing_controllers,
+        shutdown_budget_seconds: super::settings::SHUTDOWN_BUDGET_SECONDS,
+        store: request.store.clone(),
+        keys: KeySettings {
+            root: root.to_string(),
+            recipients,
+        },
+    };
+    files::write(&path, settings.to_commented_toml().as_bytes(), 0o644)?;
+    Ok(InitReport {
+        settings,
+        path,
+        node_key: node.public(),
+        root_key: root_text,
+        identity,
+        unsigned,
+    })
+}
+
+/// Takes in the root key's signature over this node's statement, or the whole certificate.
+pub fn install_certificate(
+    layout: &Layout,
+    settings: &NodeSettings,
+    text: &str,
+) -> Result<(), InitError> {
+    let keys = KeyFiles::new(layout);
+    let refused = |source| InitError::Certificate {
+        settings: layout.node_toml(),
+        source,
+    };
+    let statement = files::read(&keys.statement(), 16 * 1024)?;
+    let statement = String::from_utf8_lossy(&statement).into_owned();
+    let certificate = if text.starts_with("-----BEGIN") {
+        NodeCertificate::new(&statement, text)
+    } else {
+        NodeCertificate::from_text(text)
+    }
+    .map_err(refused)?;
+    let root: PublicKey = settings.keys.root.parse().map_err(InitError::RootKey)?;
+    let certified = Trust::root(root)
+        .certified(&certificate)
+        .map_err(refused)?
+        .clone();
+    let node = files::read(&keys.node_key(), 16 * 1024)?;
+    let node = SecretString::from(String::from_utf8_lossy(&node).into_owned());
+    let node = NodeKey::from_openssh(&node).map_err(InitError::Key)?;
+    if certified.key != node.public() {
+        return Err(InitError::OtherNode(keys.statement()));
+    }
+    files::write(&keys.certificate(), certificate.to_text().as_bytes(), 0o644)?;
+    Ok(())
+}
+
+fn write_secret(path: &Utf8PathBuf, text: &SecretString) -> Result<(), FileError> {
+    files::write(path, text.expose_secret().as_bytes(), 0o600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
+        (guard, Layout::rooted(root))
+    }
+
+    fn request() -> InitRequest {
+        InitRequest {
+            name: "host-1".to_owned(),
+            root_key: None,
+            recipients: Vec::new(),
+            store: StoreSettings::default(),
+            allow_missing_controllers: false,
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_node_without_given_keys_makes_them_and_says_so() {
+        let (_guard, layout) = layout();
+        let report = init(&layout, &request(), now()).unwrap();
+        assert!(report.root_key.is_some() && report.identity.is_some());
+        let keys = KeyFiles::new(&layout);
+        assert_eq!(keys.operators().len(), 2);
+        let signer = keys.signer().unwrap();
+        let root: PublicKey = report.settings.keys.root.parse().unwrap();
+        assert!(Trust::root(root).certified(&signer.certificate).is_ok());
+        assert!(matches!(
+            init(&layout, &request(), now()),
+            Err(InitError::Done(_))
+        ));
+    }
+
+    #[test]
+    fn a_node_with_given_keys_waits_for_its_certificate() {
+        let (_guard, layout) = layout();
+        let root = RootKey::generate().unwrap();
+        let request = InitRequest {
+            root_key: Some(root.public().to_string()),
+            recipients: vec![Identity::generate().recipient().to_string()],
+            ..request()
+        };
+        let report = init(&layout, &request, now()).unwrap();
+        let keys = KeyFiles::new(&layout);
+        assert!(keys.operators().is_empty());
+        assert!(matches!(
+            keys.signer(),
+            Err(NodeKeyError::NotCertified { .. })
+        ));
+
+        let epoch = 1;
+        let foreign = RootKey::generate().unwrap();
+        let bad = foreign.certify(&report.node_key, epoch, "host-1").unwrap();
+        assert!(install_certificate(&layout, &report.settings, &bad.to_text()).is_err());
+        let other = NodeKey::generate().unwrap().public();
+        let bad = root.certify(&other, epoch, "host-1").unwrap();
+        assert!(install_certificate(&layout, &report.settings, &bad.to_text()).is_err());
+        let good = root.certify(&report.node_key, epoch, "host-1").unwrap();
+        install_certificate(&layout, &report.settings, &good.to_text()).unwrap();
+        assert!(keys.signer().is_ok());
+    }
+
+    #[test]
+    fn a_wrong_key_is_refused_before_anything_is_written() {
+        let (_guard, layout) = layout();
+        let request = InitRequest {
+            recipients: vec!["age1nonsense".to_owned()],
+            ..request()
+        };
+        assert!(matches!(
+            init(&layout, &request, now()),
+            Err(InitError::Recipient(_))
+        ));
+        assert!(!layout.keys_dir().exists());
+    }
+}

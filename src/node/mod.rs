@@ -1,0 +1,26 @@
+//! The host itself: `node.toml`, its keys, `init`, `doctor`.
+//! It never decides anything about a tenant.
+
+pub mod doctor;
+mod init;
+mod keys;
+mod settings;
+
+pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
+pub use keys::{KeyFiles, NodeKeyError};
+pub use settings::{KeySettings, NodeSettings, SettingsError, StoreSettings};
+
+use crate::layout::Layout;
+
+/// What `status` repeats until the operator's keys are gone.
+pub const OPERATOR_KEYS_WARNING: &str = "operator's keys on host: copy them elsewhere, then remove /var/lib/tenantd/keys/root.key and \
+     /var/lib/tenantd/keys/identity.txt";
+
+/// What the doctor advises about them.
+pub const OPERATOR_KEYS_REMEDY: &str =
+    "copy /var/lib/tenantd/keys/root.key and identity.txt to a safe place, then remove them here";
+
+/// Whether `init` made the operator's keys and they are still on this host.
+pub fn operator_keys_on_host(layout: &Layout) -> bool {
+    !KeyFiles::new(layout).operators().is_empty()
+}

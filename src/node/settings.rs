@@ -1,0 +1,218 @@
+//! `node.toml`: what the operator settles once for the host.
+//! Parsing is pure; reading the file is the caller's business.
+
+use std::fmt::Write;
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+/// The settings of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeSettings {
+    /// The node's name in snapshots and reports.
+    pub name: String,
+    /// Run tenants although the host cannot enforce some of their limits.
+    #[serde(default)]
+    pub allow_missing_controllers: bool,
+    /// Seconds that a shutdown may spend on final backups, before the provider cuts the power.
+    #[serde(default = "default_shutdown_budget")]
+    pub shutdown_budget_seconds: u32,
+    /// Where snapshots are kept.
+    #[serde(default)]
+    pub store: StoreSettings,
+    /// Whom the node trusts and for whom it encrypts.
+    pub keys: KeySettings,
+}
+
+/// Leaves five of the 30 s after which clouds cut the power.
+pub(super) const SHUTDOWN_BUDGET_SECONDS: u32 = 25;
+
+fn default_shutdown_budget() -> u32 {
+    SHUTDOWN_BUDGET_SECONDS
+}
+
+/// Where snapshots are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StoreSettings {
+    /// `dir:/path` or `s3://bucket/prefix`.
+    #[serde(default = "default_store_url")]
+    pub url: String,
+    /// S3 endpoint, for example `https://s3.eu-central-003.backblazeb2.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// S3 region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Put the bucket's name into the path instead of the host name.
+    #[serde(default = "yes")]
+    pub path_style: bool,
+    /// A file with two lines, the access key's id and its secret, readable by root only.
+    /// A systemd credential named `tenantd.s3` comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub credentials: Option<Utf8PathBuf>,
+}
+
+fn default_store_url() -> String {
+    "dir:/var/lib/tenantd/backups".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            url: default_store_url(),
+            endpoint: None,
+            region: None,
+            path_style: true,
+            credentials: None,
+        }
+    }
+}
+
+/// Whom the node trusts and for whom it encrypts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KeySettings {
+    /// The operator's root key (`ssh-ed25519 …`): it certifies nodes, and with them snapshots.
+    pub root: String,
+    /// Those who can read backups (`age1…`): the operator's, and an escrow's.
+    pub recipients: Vec<String>,
+}
+
+/// Why a `node.toml` is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It is no TOML, or has unknown or missing keys; the text shows line and column.
+    #[error("{path} is not valid:\n{message}")]
+    Parse {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The parser's report, with the line it is about.
+        message: String,
+    },
+    /// It names nobody who could read the backups.
+    #[error("{path}: keys.recipients is empty, so nobody could ever read a backup")]
+    NoRecipient {
+        /// The file.
+        path: Utf8PathBuf,
+    },
+}
+
+impl NodeSettings {
+    /// Parses the text of `path`.
+    pub fn parse(text: &str, path: &Utf8PathBuf) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text).map_err(|error| SettingsError::Parse {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        if settings.keys.recipients.is_empty() {
+            return Err(SettingsError::NoRecipient { path: path.clone() });
+        }
+        Ok(settings)
+    }
+
+    /// The text of a new, commented `node.toml` with these settings.
+    pub fn to_commented_toml(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let recipients: Vec<_> = self.keys.recipients.iter().map(|one| quoted(one)).collect();
+        let mut store = format!("url = {}\n", quoted(&self.store.url));
+        for (key, value) in [
+            ("endpoint", &self.store.endpoint),
+            ("region", &self.store.region),
+        ] {
+            if let Some(value) = value {
+                let _ = writeln!(store, "{key} = {}", quoted(value));
+            }
+        }
+        if !self.store.path_style {
+            store.push_str("path-style = false\n");
+        }
+        if let Some(path) = &self.store.credentials {
+            let _ = writeln!(store, "credentials = {}", quoted(path.as_str()));
+        }
+        format!(
+            "# The settings of this node. `tenantd reload` makes the daemon read them again.\n\
+             \n\
+             # The node's name in snapshots and reports.\n\
+             name = {name}\n\
+             \n\
+             # Run tenants although this host cannot enforce some of their limits.\n\
+             allow-missing-controllers = {allow}\n\
+             \n\
+             # Seconds that a shutdown may spend on final backups.\n\
+             shutdown-budget-seconds = {budget}\n\
+             \n\
+             # Where snapshots are kept: dir:/path or s3://bucket/prefix\n\
+             # (with endpoint, region and a credentials file of two lines: key id, secret).\n\
+             [store]\n\
+             {store}\
+             \n\
+             # Whom this node trusts, and who can read its backups.\n\
+             [keys]\n\
+             root = {root}\n\
+             recipients = [{recipients}]\n",
+            name = quoted(&self.name),
+            allow = self.allow_missing_controllers,
+            budget = self.shutdown_budget_seconds,
+            root = quoted(&self.keys.root),
+            recipients = recipients.join(", "),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> NodeSettings {
+        NodeSettings {
+            name: "host-1".to_owned(),
+            allow_missing_controllers: false,
+            shutdown_budget_seconds: 25,
+            store: StoreSettings {
+                url: "s3://bucket/prefix".to_owned(),
+                endpoint: Some("http://127.0.0.1:9000".to_owned()),
+                region: Some("garage".to_owned()),
+                path_style: false,
+                credentials: Some("/etc/tenantd/s3".into()),
+            },
+            keys: KeySettings {
+                root: "ssh-ed25519 AAAA".to_owned(),
+                recipients: vec!["age1abc".to_owned(), "age1def".to_owned()],
+            },
+        }
+    }
+
+    #[test]
+    fn the_commented_file_says_what_it_was_made_from() {
+        let text = settings().to_commented_toml();
+        assert_eq!(
+            NodeSettings::parse(&text, &"node.toml".into()).unwrap(),
+            settings()
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let text = settings()
+            .to_commented_toml()
+            .replace("[keys]", "[keys]\nrot = 1");
+        let error = NodeSettings::parse(&text, &"/etc/tenantd/node.toml".into()).unwrap_err();
+        insta::assert_snapshot!(error);
+    }
+
+    #[test]
+    fn a_node_whose_backups_nobody_could_read_is_refused() {
+        let mut settings = settings();
+        settings.keys.recipients.clear();
+        let error =
+            NodeSettings::parse(&settings.to_commented_toml(), &"node.toml".into()).unwrap_err();
+        assert!(matches!(error, SettingsError::NoRecipient { .. }));
+    }
+}
