@@ -1,0 +1,165 @@
+#!/bin/sh
+# Installs tenantd on a host, or takes it off again. Can be run again at any time.
+set -eu
+
+usage() {
+    cat <<'USAGE'
+usage: install.sh [--binary FILE]          install, or update what is installed
+       install.sh --uninstall [--purge]    take tenantd off; --purge takes tenants' data too
+
+  --binary FILE   the tenantd binary; the default is the one beside this script,
+                  else the release build of this source tree
+  --no-start      install only: enable and start nothing
+USAGE
+}
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+units=$here/../systemd
+binary=
+action=install
+purge=no
+start=yes
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --binary) binary=${2:?--binary wants a file}; shift ;;
+    --uninstall) action=uninstall ;;
+    --purge) purge=yes ;;
+    --no-start) start=no ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+say() { printf '%s\n' "$*"; }
+
+# Is version $1 at least $2? Only major.minor are compared.
+at_least() {
+    [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
+}
+
+check_host() {
+    [ "$(id -u)" = 0 ] || fail "run this as root"
+    command -v systemctl >/dev/null || fail "this host has no systemd; tenantd needs version 255 or later"
+    version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    at_least "$version" 255 || fail "systemd is $version; tenantd needs 255 or later"
+    command -v podman >/dev/null || fail "this host has no Podman; tenantd needs 5.4 or later (on Debian 13: apt install podman)"
+    version=$(podman --version | sed 's/.* //')
+    at_least "$version" 5.4 || fail "Podman is $version; tenantd needs 5.4 or later"
+    command -v catatonit >/dev/null || [ -x /usr/libexec/podman/catatonit ] || [ -x /usr/libexec/catatonit/catatonit ] ||
+        fail "catatonit is missing, the init process of containers (on Debian: apt install catatonit)"
+    [ -e /sys/fs/cgroup/cgroup.controllers ] || fail "this host runs cgroup v1; boot with systemd.unified_cgroup_hierarchy=1"
+}
+
+find_binary() {
+    [ -n "$binary" ] || for candidate in "$here/tenantd" "$here/../target/release/tenantd"; do
+        [ -x "$candidate" ] && { binary=$candidate; break; }
+    done
+    [ -n "$binary" ] || fail "no tenantd binary found; name one with --binary, or run cargo build --release"
+    "$binary" version >/dev/null || fail "$binary does not run on this host"
+}
+
+# Through a temporary name, so that a running tenantd keeps its old file to the end.
+put() { # mode source target
+    install -D -m "$1" "$2" "$3.new"
+    mv -f "$3.new" "$3"
+}
+
+own_units() {
+    for unit in "$units"/*.service "$units"/*.socket "$units"/*.timer "$units"/*.slice "$units"/*.target; do
+        [ -e "$unit" ] && basename "$unit"
+    done
+    return 0
+}
+
+# The units that are switched on; the templates are pulled in by their tenants.
+enabled="tenantd.service tenantd-backup.timer tenantd-prestop-backup.service tenantd-final-backup.service"
+
+install_all() {
+    check_host
+    find_binary
+    put 0755 "$binary" /usr/local/bin/tenantd
+    for unit in $(own_units); do
+        put 0644 "$units/$unit" "/etc/systemd/system/$unit"
+    done
+    put 0644 "$units/tenantd.sysusers" /etc/sysusers.d/tenantd.conf
+    put 0644 "$units/tenantd.tmpfiles" /etc/tmpfiles.d/tenantd.conf
+    put 0644 "$here/containers.conf" /etc/containers/containers.conf.d/50-tenantd.conf
+    systemd-sysusers /etc/sysusers.d/tenantd.conf
+    systemd-tmpfiles --create /etc/tmpfiles.d/tenantd.conf
+    for shell in bash zsh fish; do
+        case $shell in
+        bash) target=/usr/local/share/bash-completion/completions/tenantd ;;
+        zsh) target=/usr/local/share/zsh/site-functions/_tenantd ;;
+        fish) target=/usr/local/share/fish/vendor_completions.d/tenantd.fish ;;
+        esac
+        install -d "$(dirname "$target")"
+        /usr/local/bin/tenantd generate completions "$shell" >"$target.new"
+        mv -f "$target.new" "$target"
+    done
+    install -d /usr/local/share/man/man1
+    /usr/local/bin/tenantd generate man /usr/local/share/man/man1
+    if command -v restorecon >/dev/null; then
+        restorecon -F /usr/local/bin/tenantd
+    fi
+    [ "$start" = yes ] || { say "tenantd is installed; nothing was started"; return; }
+    systemctl daemon-reload
+    systemctl enable --quiet podman.socket
+    systemctl start podman.socket
+    # shellcheck disable=SC2086 # a list of units
+    systemctl enable --quiet $enabled
+    if [ -e /etc/tenantd/node.toml ]; then
+        # shellcheck disable=SC2086
+        systemctl start $enabled
+        systemctl restart tenantd.service
+        say "tenantd is installed and running; 'tenantd status' says how it is"
+    else
+        say "tenantd is installed; now run: tenantd init && systemctl start $enabled"
+    fi
+}
+
+uninstall_all() {
+    [ "$(id -u)" = 0 ] || fail "run this as root"
+    if [ -x /usr/local/bin/tenantd ] && [ -e /etc/tenantd/node.toml ]; then
+        for tenant in $(ls /etc/containers/systemd/tenantd 2>/dev/null); do
+            instance=$(systemd-escape "$tenant")
+            systemctl stop "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
+                "tenant-$tenant.service" "tenantd-awake@$instance.service" \
+                "tenantd-restore@$instance.service" "tenantd-net@$instance.service" || true
+            # Afterwards: an agent that loses its log while it stops does not stop well.
+            systemctl stop "tenant-$instance.slice" "systemd-journald@tenant-$tenant.socket" \
+                "systemd-journald-varlink@tenant-$tenant.socket" \
+                "systemd-journald@tenant-$tenant.service" || true
+            rm -f "/etc/systemd/system/tenant-$instance.slice" "/etc/systemd/journald@tenant-$tenant.conf"
+            rm -f /etc/systemd/system/*.wants/tenantd-*@"$instance".*
+            rm -rf "/etc/systemd/system/tenantd-"*"@$instance."*.d
+        done
+    fi
+    # shellcheck disable=SC2086
+    systemctl disable --quiet --now $enabled 2>/dev/null || true
+    rm -rf /etc/containers/systemd/tenantd
+    for unit in $(own_units); do
+        rm -f "/etc/systemd/system/$unit"
+    done
+    rm -f /etc/sysusers.d/tenantd.conf /etc/tmpfiles.d/tenantd.conf \
+        /etc/containers/containers.conf.d/50-tenantd.conf \
+        /usr/local/bin/tenantd \
+        /usr/local/share/bash-completion/completions/tenantd \
+        /usr/local/share/zsh/site-functions/_tenantd \
+        /usr/local/share/fish/vendor_completions.d/tenantd.fish \
+        /usr/local/share/man/man1/tenantd.1 /usr/local/share/man/man1/tenantd-*.1
+    systemctl daemon-reload
+    if [ "$purge" = yes ]; then
+        rm -rf /var/lib/tenantd /etc/tenantd /run/tenantd
+        say "tenantd and all tenants' data are gone"
+    else
+        say "tenantd is gone; data is kept in /var/lib/tenantd, settings in /etc/tenantd"
+    fi
+}
+
+case $action in
+install) install_all ;;
+uninstall) uninstall_all ;;
+esac

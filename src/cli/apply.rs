@@ -1,0 +1,250 @@
+//! `apply`: reads specs, sends them in one request, follows what comes of it.
+
+use std::fmt::Write;
+use std::io::Read;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use comfy_table::Color;
+use serde_json::Value;
+
+use super::args::ApplyArgs;
+use super::client::Client;
+use super::console::{Console, Paint};
+use super::error::CliError;
+use super::follow::{ending, follow, problem};
+use super::human::counted;
+use super::output;
+use super::table::{Table, cell};
+use crate::api::{ApplyPlan, ApplyRequest, Change, Document};
+use crate::host::files;
+use crate::state::{Operation, OperationStatus};
+use crate::tenant::MAX_BYTES;
+
+/// Runs the command.
+pub async fn run(client: &Client, console: Console, args: ApplyArgs) -> Result<(), CliError> {
+    let request = ApplyRequest {
+        documents: read_all(&args.paths)?,
+        dry_run: args.dry_run,
+        message: args.message,
+    };
+    let answer: Value = client.post("/v1/apply", &request).await?;
+    let plans: Vec<ApplyPlan> = output::understood(answer.clone())?;
+    if args.dry_run {
+        return console.print(&if args.output.json {
+            output::json(&answer)
+        } else {
+            planned(&plans, console.out)
+        });
+    }
+    carry_out(client, console, plans, args.output.json).await
+}
+
+/// Follows the operations of `plans` to their end and prints a summary.
+pub async fn carry_out(
+    client: &Client,
+    console: Console,
+    mut plans: Vec<ApplyPlan>,
+    json: bool,
+) -> Result<(), CliError> {
+    let operations: Vec<Operation> = plans.iter().filter_map(|p| p.operation.clone()).collect();
+    let ended = follow(client, console, &operations).await?;
+    let mut ends = ended.iter();
+    for plan in &mut plans {
+        if plan.operation.is_some() {
+            plan.operation = ends.next().cloned();
+        }
+    }
+    if json {
+        console.print(&output::json(&plans))?;
+    } else {
+        console.print(&summary(&plans, console.out))?;
+    }
+    output::all_well(ended.iter().filter_map(problem).collect(), plans.len())
+}
+
+/// What would happen, with the files that would be written.
+pub fn planned(plans: &[ApplyPlan], paint: Paint) -> String {
+    let mut text = String::new();
+    for plan in plans {
+        let would = match plan.change {
+            Change::Create => format!("be {}", paint.good("created")),
+            Change::Update => format!("be {}", paint.warn("updated")),
+            Change::None => "not change".to_owned(),
+        };
+        let _ = writeln!(text, "{} would {would}", plan.tenant);
+        for file in &plan.files {
+            let _ = writeln!(text, "  writes {file}");
+        }
+    }
+    text
+}
+
+/// What happened, one line per tenant.
+pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
+    let mut table = Table::new(&["TENANT", "CHANGE", "RESULT"], paint);
+    let mut failed = 0;
+    for plan in plans {
+        let change = match plan.change {
+            Change::Create => "create",
+            Change::Update => "update",
+            Change::None => "none",
+        };
+        let result = match &plan.operation {
+            None => cell("as it should be"),
+            Some(operation) => {
+                let cell = cell(ending(operation));
+                match operation.status {
+                    OperationStatus::Failed => {
+                        failed += 1;
+                        cell.fg(Color::Red)
+                    }
+                    _ => cell,
+                }
+            }
+        };
+        table.row(vec![cell(&plan.tenant), cell(change), result]);
+    }
+    let mut text = if plans.is_empty() {
+        String::new()
+    } else {
+        table.render()
+    };
+    let unchanged = plans.iter().filter(|plan| plan.operation.is_none()).count();
+    let _ = writeln!(
+        text,
+        "{}: {} applied, {unchanged} unchanged, {failed} failed",
+        counted(plans.len(), "tenant"),
+        plans.len() - unchanged - failed,
+    );
+    text
+}
+
+/// Every document that `paths` name, directories in order of file name.
+fn read_all(paths: &[Utf8PathBuf]) -> Result<Vec<Document>, CliError> {
+    let mut documents = Vec::new();
+    for path in paths {
+        if path == "-" {
+            documents.push(read_stdin()?);
+        } else if path.is_dir() {
+            for file in specs_in(path)? {
+                documents.push(read(&file)?);
+            }
+        } else {
+            documents.push(read(path)?);
+        }
+    }
+    Ok(documents)
+}
+
+/// The specs of a directory; none is an error, it is most likely the wrong one.
+fn specs_in(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>, CliError> {
+    let failed = |source| CliError::Directory {
+        path: path.to_owned(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in path.read_dir_utf8().map_err(failed)? {
+        let file = entry.map_err(failed)?.into_path();
+        // As in tenants.d: files that editors leave behind begin with a dot.
+        let hidden = file.file_name().is_some_and(|name| name.starts_with('.'));
+        if file.extension() == Some("toml") && !hidden && file.is_file() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(CliError::NoSpecs(path.to_owned()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Utf8Path) -> Result<Document, CliError> {
+    let bytes = files::read(path, MAX_BYTES as u64)?;
+    document(path.as_str(), bytes)
+}
+
+fn read_stdin() -> Result<Document, CliError> {
+    let mut bytes = Vec::new();
+    // One more than is allowed, so that the check finds what is too long.
+    std::io::stdin()
+        .lock()
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(CliError::Input)?;
+    document("standard input", bytes)
+}
+
+fn document(name: &str, bytes: Vec<u8>) -> Result<Document, CliError> {
+    Ok(Document {
+        name: name.to_owned(),
+        text: String::from_utf8(bytes).map_err(|_| CliError::NotText(name.to_owned()))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(tenant: &str, change: Change, operation: Option<Operation>) -> ApplyPlan {
+        let file = format!("/etc/containers/systemd/tenantd/{tenant}/tenant-{tenant}.container");
+        ApplyPlan {
+            tenant: tenant.to_owned(),
+            change,
+            files: if change == Change::None {
+                vec![]
+            } else {
+                vec![file]
+            },
+            operation,
+        }
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_happen() {
+        let plans = [
+            plan("acme", Change::Create, None),
+            plan("beta", Change::None, None),
+        ];
+        insta::assert_snapshot!(planned(&plans, Paint(false)), @r"
+        acme would be created
+          writes /etc/containers/systemd/tenantd/acme/tenant-acme.container
+        beta would not change
+        ");
+    }
+
+    #[test]
+    fn the_summary_has_a_line_per_tenant() {
+        use crate::cli::samples::{failed, succeeded};
+        let plans = [
+            plan("acme", Change::Create, Some(succeeded("acme"))),
+            plan("beta", Change::None, None),
+            plan("gamma-2", Change::Update, Some(failed("gamma-2"))),
+        ];
+        insta::assert_snapshot!(summary(&plans, Paint(false)), @r"
+        TENANT   CHANGE  RESULT
+        acme     create  applied in 3.2 s
+        beta     none    as it should be
+        gamma-2  update  failed after 3.2 s
+        3 tenants: 1 applied, 1 unchanged, 1 failed
+        ");
+    }
+
+    #[test]
+    fn a_directory_gives_its_specs_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        for name in ["b.toml", "a.toml", ".hidden.toml", "readme.md"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        let documents = read_all(&[root.to_owned()]).unwrap();
+        let texts: Vec<_> = documents.iter().map(|document| &*document.text).collect();
+        assert_eq!(texts, ["a.toml", "b.toml"]);
+    }
+
+    #[test]
+    fn a_directory_without_specs_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::try_from(dir.path().to_owned()).unwrap();
+        assert!(matches!(read_all(&[root]), Err(CliError::NoSpecs(_))));
+    }
+}

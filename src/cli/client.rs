@@ -1,0 +1,266 @@
+//! Talks to the daemon over its Unix socket.
+//! It carries requests and answers; what they mean is the commands' business.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use bytes::Bytes;
+use camino::Utf8PathBuf;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use super::error::problem_exit;
+use super::exit::Exit;
+use crate::api::Problem;
+use crate::state::{Operation, OperationId, OperationStatus};
+
+/// How long one request waits for an operation before it asks again.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// How long a wait outlasts an absent daemon: a new version of it takes the operation up.
+const ABSENCE: Duration = Duration::from_secs(20);
+
+/// Pause before an absent daemon is asked again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// A client of the daemon's API.
+pub struct Client {
+    socket: Utf8PathBuf,
+}
+
+/// Why a request to the daemon has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("tenantd does not answer at {socket}; start it with `systemctl start tenantd`")]
+    NotRunning {
+        /// The socket.
+        socket: Utf8PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The socket may not be opened.
+    #[error("you may not talk to tenantd at {socket}; be root, or a member of group tenantd")]
+    NotAllowed {
+        /// The socket.
+        socket: Utf8PathBuf,
+    },
+    /// The connection broke.
+    #[error("the connection to tenantd broke")]
+    Broken(#[source] hyper::Error),
+    /// The answer is not what this version expects.
+    #[error(
+        "tenantd gave an answer that this version does not understand; are both the same version?"
+    )]
+    Answer(#[source] serde_json::Error),
+    /// The daemon says no.
+    #[error("{}", .0.title)]
+    Refused(Box<Problem>),
+}
+
+impl ClientError {
+    /// The exit code of each error.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotRunning { .. } | Self::NotAllowed { .. } | Self::Broken(_) => {
+                Exit::Unreachable
+            }
+            Self::Answer(_) => Exit::Failed,
+            Self::Refused(problem) => problem_exit(problem),
+        }
+    }
+}
+
+impl Client {
+    /// A client of the daemon that listens on `socket`.
+    pub fn new(socket: impl Into<Utf8PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// Asks for a resource.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// Posts a document.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::Answer)?;
+        self.request(Method::POST, path, Some(body)).await
+    }
+
+    /// Deletes a resource.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::DELETE, path, None).await
+    }
+
+    /// Waits until an operation has ended; `on_step` hears of each new step.
+    ///
+    /// A daemon that is restarted meanwhile is waited for.
+    pub async fn wait(
+        &self,
+        id: OperationId,
+        mut on_step: impl FnMut(&Operation),
+    ) -> Result<Operation, ClientError> {
+        let mut step: Option<String> = None;
+        let mut absent_since: Option<Instant> = None;
+        loop {
+            // The answer comes with the next step or at the end, whichever is first.
+            let after = step.as_deref().unwrap_or_default();
+            let after = utf8_percent_encode(after, NON_ALPHANUMERIC);
+            let path = format!(
+                "/v1/operations/{id}?wait={}s&after-step={after}",
+                WAIT.as_secs()
+            );
+            let operation: Operation = match self.get(&path).await {
+                Ok(operation) => operation,
+                Err(error @ (ClientError::NotRunning { .. } | ClientError::Broken(_))) => {
+                    let since = *absent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > ABSENCE {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            absent_since = None;
+            if operation.step != step {
+                step.clone_from(&operation.step);
+                on_step(&operation);
+            }
+            if operation.status != OperationStatus::Running {
+                return Ok(operation);
+            }
+        }
+    }
+
+    /// Sends a request and returns the answer with its body still to be read.
+    pub async fn stream(&self, path: &str) -> Result<Response<Incoming>, ClientError> {
+        let response = self.send(Method::GET, path, None, None).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refusal(response).await)
+    }
+
+    /// Posts a document and turns the connection into one of `protocol`.
+    pub async fn upgrade(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+        protocol: &'static str,
+    ) -> Result<Upgraded, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::Answer)?;
+        let response = self
+            .send(Method::POST, path, Some(body), Some(protocol))
+            .await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(response).await);
+        }
+        hyper::upgrade::on(response)
+            .await
+            .map_err(ClientError::Broken)
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        let response = self.send(method, path, body, None).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        let bytes = whole(response).await?;
+        serde_json::from_slice(&bytes).map_err(ClientError::Answer)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        protocol: Option<&'static str>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut sender = self.connect().await?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "tenantd");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(protocol) = protocol {
+            request = request
+                .header(header::CONNECTION, "upgrade")
+                .header(header::UPGRADE, protocol);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .expect("paths are made by the commands from checked ids and are valid");
+        sender
+            .send_request(request)
+            .await
+            .map_err(ClientError::Broken)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let socket = || self.socket.clone();
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|source| match source.kind() {
+                    ErrorKind::PermissionDenied => ClientError::NotAllowed { socket: socket() },
+                    _ => ClientError::NotRunning {
+                        socket: socket(),
+                        source,
+                    },
+                })?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::Broken)?;
+        // Ends with the sender; an error shows at the request that it breaks.
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    let body = response.into_body().collect().await;
+    Ok(body.map_err(ClientError::Broken)?.to_bytes())
+}
+
+/// What an answer says that is no success.
+async fn refusal(response: Response<Incoming>) -> ClientError {
+    let status = response.status();
+    let bytes = match whole(response).await {
+        Ok(bytes) => bytes,
+        Err(error) => return error,
+    };
+    // Below the routes, axum answers in plain text.
+    let problem = serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+        let said = String::from_utf8_lossy(&bytes);
+        Problem::new(
+            "refused",
+            status,
+            format!("tenantd refused the request ({status}): {}", said.trim()),
+        )
+    });
+    ClientError::Refused(Box::new(problem))
+}

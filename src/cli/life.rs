@@ -1,0 +1,131 @@
+//! `start`, `stop`, `restart`, `suspend`, `resume`, `remove`: one verb on one or more tenants.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::json;
+
+use super::args::RemoveArgs;
+use super::client::{Client, ClientError};
+use super::console::Console;
+use super::error::CliError;
+use super::follow::{follow, problem};
+use super::output;
+use crate::api::SuspendRequest;
+use crate::state::Operation;
+use crate::tenant::TenantId;
+
+/// What is asked of each tenant.
+#[derive(Debug, Clone)]
+pub enum Verb {
+    /// `start`.
+    Start,
+    /// `stop`.
+    Stop,
+    /// `restart`.
+    Restart,
+    /// `suspend`, with its reason.
+    Suspend(String),
+    /// `resume`.
+    Resume,
+    /// `remove`.
+    Remove {
+        /// The state as well.
+        purge: bool,
+    },
+    /// `backup`.
+    Backup,
+}
+
+impl Verb {
+    async fn ask(&self, client: &Client, tenant: &TenantId) -> Result<Operation, ClientError> {
+        let path = |verb: &str| format!("/v1/tenants/{tenant}/{verb}");
+        let none = json!({});
+        match self {
+            Self::Start => client.post(&path("start"), &none).await,
+            Self::Stop => client.post(&path("stop"), &none).await,
+            Self::Restart => client.post(&path("restart"), &none).await,
+            Self::Resume => client.post(&path("resume"), &none).await,
+            Self::Backup => client.post(&path("backups"), &none).await,
+            Self::Suspend(reason) => {
+                let request = SuspendRequest {
+                    reason: Some(reason.clone()),
+                };
+                client.post(&path("suspend"), &request).await
+            }
+            Self::Remove { purge } => {
+                let path = format!("/v1/tenants/{tenant}?purge={purge}");
+                client.delete(&path).await
+            }
+        }
+    }
+}
+
+/// Asks it of every tenant and waits for all; one tenant's refusal does not keep the others.
+pub async fn run(
+    client: &Client,
+    console: Console,
+    verb: Verb,
+    tenants: &[TenantId],
+) -> Result<(), CliError> {
+    let (_, failures) = ask_all(client, console, verb, tenants).await?;
+    output::all_well(failures, tenants.len())
+}
+
+/// As [`run`]; returns the operations as they ended, and every problem.
+pub async fn ask_all(
+    client: &Client,
+    console: Console,
+    verb: Verb,
+    tenants: &[TenantId],
+) -> Result<(Vec<Operation>, Vec<crate::api::Problem>), CliError> {
+    let mut operations = Vec::new();
+    let mut failures = Vec::new();
+    for tenant in tenants {
+        match verb.ask(client, tenant).await {
+            Ok(operation) => operations.push(operation),
+            Err(ClientError::Refused(problem)) => failures.push(*problem),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let ended = follow(client, console, &operations).await?;
+    failures.extend(ended.iter().filter_map(problem));
+    Ok((ended, failures))
+}
+
+/// `remove`: asks before state is deleted.
+pub async fn remove(client: &Client, console: Console, args: RemoveArgs) -> Result<(), CliError> {
+    let tenants = &args.tenants.tenants;
+    if args.purge && !args.yes {
+        confirm(tenants)?;
+    }
+    let verb = Verb::Remove { purge: args.purge };
+    run(client, console, verb, tenants).await
+}
+
+/// Lets the operator type the tenants' names; without a terminal there is nobody to ask.
+fn confirm(tenants: &[TenantId]) -> Result<(), CliError> {
+    let names: Vec<_> = tenants.iter().map(TenantId::as_str).collect();
+    let names = names.join(" ");
+    if !io::stdin().is_terminal() {
+        return Err(CliError::Usage(format!(
+            "--purge deletes the state of {names}; without a terminal to ask on, give --yes as well"
+        )));
+    }
+    let mut prompt = io::stderr().lock();
+    let asked = write!(
+        prompt,
+        "This deletes the state of {names} on this host. Backups stay.\nType `{names}` to go on: "
+    );
+    asked
+        .and_then(|()| prompt.flush())
+        .map_err(CliError::Terminal)?;
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(CliError::Input)?;
+    if answer.trim() == names {
+        Ok(())
+    } else {
+        Err(CliError::Declined)
+    }
+}

@@ -1,0 +1,128 @@
+//! The command line: one file per command group; prints, asks and shows progress.
+//! No decisions are made here: what a command does is the API's and the rooms' business.
+
+mod apply;
+mod args;
+mod backup;
+mod catalog;
+mod client;
+mod console;
+mod error;
+mod exec;
+mod exit;
+mod follow;
+mod generate;
+mod human;
+mod init;
+mod life;
+mod log;
+mod logs;
+mod node;
+mod output;
+mod restore;
+#[cfg(test)]
+mod samples;
+mod table;
+mod tenants;
+mod terminal;
+mod unit;
+
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::daemon;
+use crate::layout::Layout;
+use args::{Cli, Command};
+use client::Client;
+use console::Console;
+use error::CliError;
+use life::Verb;
+
+/// Runs the command line of this process and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::of_process();
+    match run(cli, console) {
+        Ok(code) => code,
+        // `tenantd list | head -1` is no failure.
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            console.tell(&error.report(console.err));
+            error.exit().into()
+        }
+    }
+}
+
+fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
+    match cli.command {
+        Command::Unit { command } => Ok(command.run()),
+        Command::Generate { command } => done(generate::run(console, command)),
+        Command::Init(args) => done(init::run(console, &Layout::default(), args)),
+        Command::Serve => {
+            log::init();
+            let runtime = runtime(Builder::new_multi_thread().worker_threads(2))?;
+            runtime.block_on(daemon::serve(Layout::default()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        command => {
+            let client = Client::new(socket(cli.socket));
+            let runtime = runtime(&mut Builder::new_current_thread())?;
+            let ended = runtime.block_on(ask(&client, console, command));
+            // A read of standard input may still wait in the background; nobody wants it.
+            runtime.shutdown_background();
+            ended
+        }
+    }
+}
+
+/// Everything that talks to the daemon.
+async fn ask(client: &Client, console: Console, command: Command) -> Result<ExitCode, CliError> {
+    let all = |verb, tenants: args::TenantArgs| async move {
+        life::run(client, console, verb, &tenants.tenants).await
+    };
+    done(match command {
+        Command::Exec(args) => return exec::run(client, args).await,
+        Command::Apply(args) => apply::run(client, console, args).await,
+        Command::List(output) => tenants::list(client, console, output).await,
+        Command::Show { tenant, output } => tenants::show(client, console, &tenant, output).await,
+        Command::Units(args) => tenants::units(client, console, args).await,
+        Command::Start(tenants) => all(Verb::Start, tenants).await,
+        Command::Stop(tenants) => all(Verb::Stop, tenants).await,
+        Command::Restart(tenants) => all(Verb::Restart, tenants).await,
+        Command::Resume(tenants) => all(Verb::Resume, tenants).await,
+        Command::Suspend { tenants, reason } => all(Verb::Suspend(reason), tenants).await,
+        Command::Remove(args) => life::remove(client, console, args).await,
+        Command::Logs(args) => logs::run(client, console, args).await,
+        Command::Backup(args) => backup::backup(client, console, args).await,
+        Command::Snapshots(args) => backup::snapshots(client, console, args).await,
+        Command::Restore(args) => restore::run(client, console, args).await,
+        Command::Templates(args) => catalog::templates(client, console, args).await,
+        Command::Plans(args) => catalog::plans(client, console, args).await,
+        Command::Status(output) => node::status(client, console, output).await,
+        Command::Doctor(output) => node::doctor(client, console, output).await,
+        Command::Reload => node::reload(client, console).await,
+        Command::Version(output) => node::version(client, console, output).await,
+        // These need no daemon and were run before.
+        Command::Unit { .. } | Command::Generate { .. } | Command::Init(_) | Command::Serve => {
+            Ok(())
+        }
+    })
+}
+
+fn done(ended: Result<(), CliError>) -> Result<ExitCode, CliError> {
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime(builder: &mut Builder) -> Result<Runtime, CliError> {
+    builder.enable_all().build().map_err(CliError::Runtime)
+}
+
+/// Where the daemon listens.
+fn socket(given: Option<Utf8PathBuf>) -> Utf8PathBuf {
+    given
+        .or_else(|| std::env::var("TENANTD_SOCKET").ok().map(Utf8PathBuf::from))
+        .unwrap_or_else(|| Layout::default().api_socket())
+}

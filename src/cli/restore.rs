@@ -1,0 +1,132 @@
+//! `restore`: in place through the daemon; beside a tenant, or of a whole node, in this process.
+
+use std::sync::Arc;
+
+use camino::Utf8Path;
+use secrecy::SecretString;
+
+use super::args::RestoreArgs;
+use super::client::Client;
+use super::console::Console;
+use super::error::CliError;
+use super::follow::{follow, problem};
+use super::human;
+use super::output;
+use crate::api::RestoreRequest;
+use crate::backup::Silent;
+use crate::daemon;
+use crate::host::files;
+use crate::host::systemd::Systemd;
+use crate::layout::Layout;
+use crate::node::KeyFiles;
+use crate::protect;
+use crate::state::Operation;
+use crate::tenant::TenantId;
+
+/// Longest identity file that is read: a few keys with comments.
+const IDENTITY_LIMIT: u64 = 64 * 1024;
+
+/// Runs the command.
+pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result<(), CliError> {
+    let identity = args.identity.as_deref().map(read_identity).transpose()?;
+    match (args.tenant, args.to) {
+        (None, _) => restore_node(console, &Layout::default(), identity.map(Into::into)).await,
+        (Some(tenant), Some(directory)) => {
+            let identity = identity.map(SecretString::from);
+            let layout = Layout::default();
+            restore_beside(
+                console,
+                &layout,
+                &tenant,
+                args.snapshot,
+                &directory,
+                identity.as_ref(),
+            )
+            .await
+        }
+        (Some(tenant), None) => {
+            let request = RestoreRequest {
+                snapshot: args.snapshot,
+                identity,
+            };
+            in_place(client, console, &tenant, &request, args.output.json).await
+        }
+    }
+}
+
+async fn in_place(
+    client: &Client,
+    console: Console,
+    tenant: &TenantId,
+    request: &RestoreRequest,
+    json: bool,
+) -> Result<(), CliError> {
+    let path = format!("/v1/tenants/{tenant}/restore");
+    let operation: Operation = client.post(&path, request).await?;
+    let ended = follow(client, console, &[operation]).await?;
+    if json {
+        console.print(&output::json(&ended.first()))?;
+    }
+    output::all_well(ended.iter().filter_map(problem).collect(), 1)
+}
+
+fn read_identity(path: &Utf8Path) -> Result<String, CliError> {
+    let bytes = files::read(path, IDENTITY_LIMIT)?;
+    String::from_utf8(bytes).map_err(|_| CliError::NotText(path.to_string()))
+}
+
+/// Restores a snapshot of `tenant` into the new directory `directory`, without the daemon.
+async fn restore_beside(
+    console: Console,
+    layout: &Layout,
+    tenant: &TenantId,
+    snapshot: Option<u64>,
+    directory: &Utf8Path,
+    identity: Option<&SecretString>,
+) -> Result<(), CliError> {
+    let settings = daemon::read_settings(layout)?;
+    let progress = Arc::new(Silent);
+    let report = protect::restore_beside(
+        layout, &settings, tenant, snapshot, directory, identity, progress,
+    )
+    .await?;
+    console.print(&format!(
+        "restored snapshot {} of {tenant} ({}) into {directory}: {} files, {}\n",
+        report.snapshot,
+        report.taken_at,
+        report.files,
+        human::bytes(report.bytes),
+    ))
+}
+
+/// Rebuilds this empty machine from the node's own repository, and has the daemon go on.
+async fn restore_node(
+    console: Console,
+    layout: &Layout,
+    identity: Option<SecretString>,
+) -> Result<(), CliError> {
+    let settings = daemon::read_settings(layout)?;
+    let identity = match identity {
+        Some(identity) => identity,
+        None => KeyFiles::new(layout)
+            .operator_identity(None)?
+            .map(|identity| identity.to_text())
+            .ok_or(CliError::Usage(
+                "a node is restored with --identity FILE".to_owned(),
+            ))?,
+    };
+    let systemd = Systemd::connect().await?;
+    systemd.stop(DAEMON).await?;
+    let (report, tenants) =
+        protect::restore_node(layout, &settings, &identity, Arc::new(Silent)).await?;
+    console.print(&format!(
+        "the node is back as of {}: {}; their state follows as they start\n",
+        report.taken_at,
+        human::counted(tenants.len(), "tenant")
+    ))?;
+    systemd.start(DAEMON).await?;
+    console.print("tenantd is running; `tenantd list` shows how far the tenants are\n")
+}
+
+/// The daemon's unit.
+const DAEMON: &str = "tenantd.service";

@@ -1,0 +1,94 @@
+//! Fixed documents for the tests of what is printed.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::api::{HistoryLine, TenantDetail, TenantSummary, Usage};
+use crate::state::{Operation, OperationId, OperationKind, OperationStatus, Wanted};
+
+/// The time now, in all samples.
+pub fn now() -> Timestamp {
+    at("2026-05-04T12:00:00Z")
+}
+
+/// A time.
+pub fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// An operation that ended well.
+pub fn succeeded(tenant: &str) -> Operation {
+    Operation {
+        id: OperationId::nil(),
+        kind: OperationKind::Apply,
+        tenant: Some(tenant.parse().unwrap()),
+        request: json!({}),
+        actor: "root".to_owned(),
+        status: OperationStatus::Succeeded,
+        step: Some("asking the agent".to_owned()),
+        outcome: Some(json!({ "tenant": tenant, "revision": 3 })),
+        started_at: at("2026-05-04T11:57:00Z"),
+        finished_at: Some(at("2026-05-04T11:57:03.2Z")),
+    }
+}
+
+/// An operation that failed.
+pub fn failed(tenant: &str) -> Operation {
+    Operation {
+        status: OperationStatus::Failed,
+        outcome: Some(json!({
+            "code": "not-healthy", "status": 500,
+            "title": format!("tenant {tenant}: the agent does not answer"),
+        })),
+        ..succeeded(tenant)
+    }
+}
+
+/// A tenant that runs.
+pub fn running(id: &str) -> TenantSummary {
+    TenantSummary {
+        id: id.to_owned(),
+        state: "running".to_owned(),
+        reason: None,
+        wanted: Wanted::Running,
+        template: Some("openclaw".to_owned()),
+        plan: Some("pro".to_owned()),
+        image: Some("localhost/openclaw:1".to_owned()),
+        revision: Some(3),
+        since: at("2026-05-04T11:57:00Z"),
+        last_backup: Some(at("2026-05-04T09:30:00Z")),
+        unenforced: vec![],
+    }
+}
+
+/// All of a tenant that runs.
+pub fn detail() -> TenantDetail {
+    TenantDetail {
+        summary: running("acme"),
+        good_revision: Some(2),
+        source: Some("/etc/tenantd/tenants.d/acme.toml".to_owned()),
+        image_id: Some("sha256:0f1e".to_owned()),
+        ingress_socket: "/run/tenantd/ingress/acme.sock".to_owned(),
+        state_directory: "/var/lib/tenantd/tenants/acme/state".to_owned(),
+        first_uid: 0x7000_0000,
+        units: [
+            ("tenant-acme.service", "active (running)"),
+            ("tenantd-ingress@acme.socket", "active (listening)"),
+        ]
+        .map(|(unit, state)| (unit.to_owned(), state.to_owned()))
+        .into(),
+        usage: Some(Usage {
+            memory_bytes: Some(316 << 20),
+            cpu_nanoseconds: Some(12_500_000_000),
+            pids: Some(23),
+        }),
+        container_ending: Some("it ended with exit code 1".to_owned()),
+        operations: vec![succeeded("acme"), failed("acme")],
+        history: vec![HistoryLine {
+            at: at("2026-05-04T11:57:03Z"),
+            actor: "tenantd".to_owned(),
+            action: "starting -> running".to_owned(),
+            detail: Some("the agent answers".to_owned()),
+        }],
+    }
+}

@@ -1,0 +1,330 @@
+//! `list`, `show`, `units`: what there is.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use similar::TextDiff;
+
+use super::args::{Output, UnitsArgs};
+use super::client::Client;
+use super::console::{Console, Paint};
+use super::error::CliError;
+use super::follow::ending;
+use super::human::{age, bytes, length};
+use super::output::show as print;
+use super::table::{Table, cell, maybe, state};
+use crate::api::{RenderedFile, TenantDetail, TenantSummary, TenantUnits};
+use crate::host::clock;
+use crate::tenant::TenantId;
+
+/// `list`.
+pub async fn list(client: &Client, console: Console, output: Output) -> Result<(), CliError> {
+    print(client, console, "/v1/tenants", output.json, |tenants| {
+        listed(tenants, clock::now(), console.out)
+    })
+    .await
+}
+
+/// `show`.
+pub async fn show(
+    client: &Client,
+    console: Console,
+    tenant: &TenantId,
+    output: Output,
+) -> Result<(), CliError> {
+    let path = format!("/v1/tenants/{tenant}");
+    print(client, console, &path, output.json, |detail| {
+        shown(&detail, clock::now(), console.out)
+    })
+    .await
+}
+
+/// `units`.
+pub async fn units(client: &Client, console: Console, args: UnitsArgs) -> Result<(), CliError> {
+    let path = format!("/v1/tenants/{}/units", args.tenant);
+    print(client, console, &path, args.output.json, |units| {
+        if args.diff {
+            differences(&units, console.out)
+        } else {
+            files(&units, console.out)
+        }
+    })
+    .await
+}
+
+fn listed(tenants: Vec<TenantSummary>, now: Timestamp, paint: Paint) -> String {
+    if tenants.is_empty() {
+        return "There are no tenants yet; `tenantd apply FILE` makes one.\n".to_owned();
+    }
+    let header = [
+        "TENANT", "STATE", "SINCE", "TEMPLATE", "PLAN", "REVISION", "BACKUP", "NOTE",
+    ];
+    let mut table = Table::new(&header, paint);
+    for tenant in tenants {
+        let note = note(&tenant);
+        table.row(vec![
+            cell(tenant.id),
+            state(&tenant.state),
+            cell(age(now, tenant.since)),
+            maybe(tenant.template),
+            maybe(tenant.plan),
+            maybe(tenant.revision),
+            maybe(tenant.last_backup.map(|at| age(now, at))),
+            cell(note),
+        ]);
+    }
+    table.render()
+}
+
+/// Why it is as it is, and what the host does not do for it.
+fn note(tenant: &TenantSummary) -> String {
+    let unenforced = (!tenant.unenforced.is_empty())
+        .then(|| format!("not limited: {}", tenant.unenforced.join(", ")));
+    let notes: Vec<_> = tenant.reason.iter().cloned().chain(unenforced).collect();
+    notes.join("; ")
+}
+
+fn shown(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
+    let summary = &tenant.summary;
+    let mut text = facts(tenant, now, paint);
+    if !tenant.units.is_empty() {
+        let mut table = Table::new(&["UNIT", "STATE"], paint);
+        for (unit, state) in &tenant.units {
+            table.row(vec![cell(unit), cell(state)]);
+        }
+        let _ = write!(text, "\n{}", table.render());
+    }
+    if !tenant.operations.is_empty() {
+        let mut table = Table::new(&["OPERATION", "BEGUN", "BY", "RESULT"], paint);
+        for operation in &tenant.operations {
+            table.row(vec![
+                cell(operation.kind.as_str()),
+                cell(age(now, operation.started_at)),
+                cell(&operation.actor),
+                cell(ending(operation)),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table.render());
+    }
+    if !tenant.history.is_empty() {
+        let mut table = Table::new(&["HISTORY", "BY", "WHAT", "WHY"], paint);
+        for line in &tenant.history {
+            table.row(vec![
+                cell(age(now, line.at)),
+                cell(&line.actor),
+                cell(&line.action),
+                cell(line.detail.as_deref().unwrap_or_default()),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table.render());
+    }
+    for limit in &summary.unenforced {
+        let _ = writeln!(
+            text,
+            "\n{}: this host does not enforce the plan's limit on {limit}",
+            paint.warn("warning")
+        );
+    }
+    text
+}
+
+fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
+    let summary = &tenant.summary;
+    let mut table = Table::new(&[], paint);
+    let mut fact = |name: &str, value: comfy_table::Cell| table.row(vec![cell(name), value]);
+    fact("Tenant", cell(&summary.id));
+    fact("State", state(&summary.state));
+    if let Some(reason) = &summary.reason {
+        fact("Reason", cell(reason));
+    }
+    fact("Since", cell(age(now, summary.since)));
+    fact("Template", maybe(summary.template.as_ref()));
+    fact("Plan", maybe(summary.plan.as_ref()));
+    fact("Image", maybe(summary.image.as_ref()));
+    fact("Image id", maybe(tenant.image_id.as_ref()));
+    let good = tenant
+        .good_revision
+        .filter(|good| Some(*good) != summary.revision)
+        .map(|good| format!(" (last known good: {good})"));
+    let revision = summary
+        .revision
+        .map(|number| format!("{number}{}", good.unwrap_or_default()));
+    fact("Revision", maybe(revision));
+    let source = tenant.source.as_deref().unwrap_or("applied by hand");
+    fact("Defined by", cell(source));
+    let backup = summary.last_backup.map(|at| age(now, at));
+    fact(
+        "Last backup",
+        cell(backup.unwrap_or_else(|| "never".to_owned())),
+    );
+    fact("Ingress", cell(&tenant.ingress_socket));
+    fact("State directory", cell(&tenant.state_directory));
+    // The range's length is fixed: see `tenant::IdRange`.
+    let last = tenant.first_uid.saturating_add(65_535);
+    fact("Host ids", cell(format!("{} to {last}", tenant.first_uid)));
+    if let Some(usage) = &tenant.usage {
+        let uses = [
+            usage
+                .memory_bytes
+                .map(|memory| format!("memory {}", bytes(memory))),
+            usage
+                .cpu_nanoseconds
+                .map(|cpu| format!("processor {}", length(Duration::from_nanos(cpu)))),
+            usage.pids.map(|pids| format!("tasks {pids}")),
+        ];
+        let uses: Vec<_> = uses.into_iter().flatten().collect();
+        fact("Uses", cell(uses.join(", ")));
+    }
+    if let Some(ending) = &tenant.container_ending {
+        fact("Last ended", cell(ending));
+    }
+    table.render()
+}
+
+/// The rendered files, one after the other, each under its name.
+fn files(units: &TenantUnits, paint: Paint) -> String {
+    let mut text = String::new();
+    for file in &units.files {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "{}", paint.dim(&format!("# {}", file.path)));
+        text.push_str(&ended(&file.rendered));
+    }
+    text
+}
+
+/// What is installed against what was rendered; nothing when they are the same.
+fn differences(units: &TenantUnits, paint: Paint) -> String {
+    let changed = units
+        .files
+        .iter()
+        .filter(|file| file.installed.as_deref() != Some(&*file.rendered));
+    changed.map(|file| difference(file, paint)).collect()
+}
+
+fn difference(file: &RenderedFile, paint: Paint) -> String {
+    let installed = file.installed.as_deref().map(ended).unwrap_or_default();
+    let rendered = ended(&file.rendered);
+    let from = match file.installed {
+        Some(_) => format!("installed{}", file.path),
+        None => "/dev/null".to_owned(),
+    };
+    let diff = TextDiff::from_lines(&installed, &rendered)
+        .unified_diff()
+        .header(&from, &format!("rendered{}", file.path))
+        .to_string();
+    let colour = |line: &str| {
+        let (text, end) = line.split_at(line.trim_end_matches('\n').len());
+        match text.as_bytes().first() {
+            Some(b'+') => paint.good(text) + end,
+            Some(b'-') => paint.bad(text) + end,
+            Some(b'@') => paint.dim(text) + end,
+            _ => line.to_owned(),
+        }
+    };
+    diff.split_inclusive('\n').map(colour).collect()
+}
+
+/// The text with its last line ended.
+fn ended(text: &str) -> String {
+    if text.ends_with('\n') || text.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{text}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples;
+    use crate::state::Wanted;
+
+    const PLAIN: Paint = Paint(false);
+
+    #[test]
+    fn a_list_shows_what_needs_saying() {
+        let tenants = vec![
+            samples::running("acme"),
+            TenantSummary {
+                state: "failed".to_owned(),
+                reason: Some("it ended with 78".to_owned()),
+                last_backup: None,
+                unenforced: vec!["memory".to_owned(), "cpu".to_owned()],
+                ..samples::running("a-longer-name")
+            },
+            TenantSummary {
+                state: "suspended".to_owned(),
+                reason: Some("billing".to_owned()),
+                wanted: Wanted::Suspended,
+                template: None,
+                plan: None,
+                revision: None,
+                ..samples::running("foo-bar")
+            },
+        ];
+        insta::assert_snapshot!(listed(tenants, samples::now(), PLAIN));
+    }
+
+    #[test]
+    fn an_empty_list_says_what_to_do() {
+        insta::assert_snapshot!(
+            listed(vec![], samples::now(), PLAIN),
+            @"There are no tenants yet; `tenantd apply FILE` makes one."
+        );
+    }
+
+    #[test]
+    fn one_tenant_is_shown_whole() {
+        insta::assert_snapshot!(shown(&samples::detail(), samples::now(), PLAIN));
+    }
+
+    fn some_units() -> TenantUnits {
+        let file = |name: &str, rendered: &str, installed: Option<&str>| RenderedFile {
+            path: format!("/etc/systemd/system/{name}"),
+            rendered: rendered.to_owned(),
+            installed: installed.map(str::to_owned),
+        };
+        TenantUnits {
+            revision: 3,
+            files: vec![
+                file("same.slice", "[Slice]\nA=1\n", Some("[Slice]\nA=1\n")),
+                file(
+                    "edited.slice",
+                    "[Slice]\nA=1\nB=2\n",
+                    Some("[Slice]\nA=9\nB=2\n"),
+                ),
+                file("link.service", "link to /x", None),
+            ],
+        }
+    }
+
+    #[test]
+    fn units_are_printed_under_their_names() {
+        insta::assert_snapshot!(files(&some_units(), PLAIN));
+    }
+
+    #[test]
+    fn a_difference_is_a_patch_from_installed_to_rendered() {
+        insta::assert_snapshot!(differences(&some_units(), PLAIN));
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let coloured = differences(&some_units(), Paint(true));
+        assert!(coloured.contains("\u{1b}["));
+        let mut plain = coloured;
+        for code in [
+            "\u{1b}[0m",
+            "\u{1b}[1m",
+            "\u{1b}[2m",
+            "\u{1b}[31m",
+            "\u{1b}[32m",
+        ] {
+            plain = plain.replace(code, "");
+        }
+        assert_eq!(plain, differences(&some_units(), PLAIN));
+    }
+}

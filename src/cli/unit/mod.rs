@@ -1,0 +1,389 @@
+//! `tenantd unit …`: what the static units run, one thin function per verb.
+//! They work without the daemon; all they know of a tenant is its [`Runtime`].
+
+mod protect;
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::log;
+use crate::gateway::ingress;
+use crate::host::freezer::{Freezer, Owner};
+use crate::host::lock::TenantLock;
+use crate::host::probe::{self, Target};
+use crate::host::systemd::{ActiveState, JobResult, Systemd};
+use crate::host::{clock, files, netns};
+use crate::layout::{Layout, UnitNames};
+use crate::tenant::{Runtime, TenantId, WakeMode};
+
+/// Longest `runtime.json` or `held` file that is read.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// Longest wait for another process to let go of a tenant that is to be woken.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// The credential `held` of a tenant that is not held, as set in `tenantd-ingress@.service`.
+const NOT_HELD: &str = "-";
+
+/// First and longest pause between two probes of a starting agent.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// Longest time for one probe of a starting agent.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// The verbs of the static units.
+#[derive(Debug, Subcommand)]
+pub(super) enum UnitCommand {
+    /// Make the tenant's network namespace, or complete it.
+    NetUp {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Remove the tenant's network namespace.
+    NetDown {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Carry connections from the socket on standard input to the agent.
+    Ingress {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Thaw or start the agent, unless the tenant is held.
+    Wake {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Put the agent to sleep, where its wake mode says so.
+    Sleep {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Let a frozen agent run on.
+    Thaw {
+        /// Only if this one froze it and has died since: backup, prestop, sleep or operator.
+        #[arg(long)]
+        owner: Option<Owner>,
+        /// Every tenant that is recorded as frozen.
+        #[arg(long, conflicts_with = "tenant", required_unless_present = "tenant")]
+        all: bool,
+        /// The tenant.
+        tenant: Option<TenantId>,
+    },
+    /// Wait until the starting agent answers its start probe.
+    AwaitStart {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Make sure that a tenant which is about to start has its state.
+    Restore {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Back up a tenant.
+    Backup {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Back up all tenants and the node, each by its own unit.
+    BackupAll,
+    /// Back up the node.
+    BackupNode,
+    /// Back up all tenants while they still run, because the host is about to stop.
+    Prestop,
+    /// Back up what the tenants wrote while they stopped.
+    Final,
+}
+
+impl UnitCommand {
+    /// Runs the verb to its end; failures go to the journal.
+    pub(super) fn run(self) -> ExitCode {
+        log::init();
+        let tenant = self
+            .tenant()
+            .map_or_else(|| "all".to_owned(), ToString::to_string);
+        let _span = tracing::info_span!("unit", tenant).entered();
+        let layout = Layout::default();
+        // Only a restore tells systemd, by its exit code, whether another attempt can help.
+        let ended = match self {
+            Self::Restore { tenant } => {
+                block_on(async { Ok(protect::restore(&layout, &tenant).await) })
+                    .unwrap_or_else(|error| Err((ExitCode::FAILURE, error)))
+            }
+            verb => verb
+                .dispatch(&layout)
+                .map_err(|error| (ExitCode::FAILURE, error)),
+        };
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err((code, error)) => {
+                tracing::error!("{error:#}");
+                code
+            }
+        }
+    }
+
+    fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::NetUp { tenant }
+            | Self::NetDown { tenant }
+            | Self::Ingress { tenant }
+            | Self::Wake { tenant }
+            | Self::Sleep { tenant }
+            | Self::Restore { tenant }
+            | Self::Backup { tenant }
+            | Self::AwaitStart { tenant } => Some(tenant),
+            Self::Thaw { tenant, .. } => tenant.as_ref(),
+            Self::BackupAll | Self::BackupNode | Self::Prestop | Self::Final => None,
+        }
+    }
+
+    fn dispatch(self, layout: &Layout) -> anyhow::Result<()> {
+        match self {
+            Self::NetUp { tenant } => Ok(netns::up(&layout.netns(&tenant))?),
+            Self::NetDown { tenant } => Ok(netns::down(&layout.netns(&tenant))?),
+            Self::Ingress { tenant: _ } => block_on(carry()),
+            Self::Wake { tenant } => block_on(wake(layout, &tenant)),
+            Self::Sleep { tenant } => sleep(layout, &tenant),
+            Self::Thaw { owner, tenant, .. } => thaw(layout, owner, tenant),
+            Self::AwaitStart { tenant } => await_start(layout, &tenant),
+            Self::Backup { tenant } => block_on(protect::backup(layout, &tenant)),
+            Self::BackupAll => block_on(protect::backup_all(layout)),
+            Self::BackupNode => block_on(protect::backup_node(layout)),
+            Self::Prestop => block_on(protect::prestop(layout)),
+            Self::Final => block_on(protect::last(layout)),
+            // Handled by `run`, for its exit codes.
+            Self::Restore { .. } => Ok(()),
+        }
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot make a runtime")?
+        .block_on(work)
+}
+
+/// The tenant's facts from beside its units.
+fn runtime(layout: &Layout, tenant: &TenantId) -> anyhow::Result<Runtime> {
+    read_runtime(&layout.runtime_file(tenant))
+}
+
+fn read_runtime(path: &Utf8PathBuf) -> anyhow::Result<Runtime> {
+    let bytes = files::read(path, FILE_LIMIT)?;
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{path} is broken; `tenantd apply` writes it anew"))
+}
+
+async fn carry() -> anyhow::Result<()> {
+    let listener = listener_on_stdin()?;
+    let credentials = std::env::var("CREDENTIALS_DIRECTORY")
+        .map(Utf8PathBuf::from)
+        .context(
+            "no $CREDENTIALS_DIRECTORY: a door is started by its unit, tenantd-ingress@.service",
+        )?;
+    let runtime = read_runtime(&credentials.join("runtime.json"))?;
+    let held = String::from_utf8_lossy(&files::read(&credentials.join("held"), FILE_LIMIT)?)
+        .trim()
+        .to_owned();
+    let held = (held != NOT_HELD).then_some(held);
+
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let settings = ingress::Settings::new(&runtime, held);
+    let (left, totals) = ingress::serve(listener, settings, async move {
+        terminate.recv().await;
+    })
+    .await;
+    tracing::info!(
+        connections = totals.connections,
+        refused = totals.refused,
+        bytes_in = totals.bytes_in,
+        bytes_out = totals.bytes_out,
+        "the door leaves ({left:?}) after {} connections",
+        totals.connections
+    );
+    Ok(())
+}
+
+/// Standard input as the listening socket that `StandardInput=socket` makes it.
+fn listener_on_stdin() -> anyhow::Result<UnixListener> {
+    let why = "standard input is no Unix socket: a door is started by tenantd-ingress@.socket";
+    let descriptor = io::stdin().as_fd().try_clone_to_owned().context(why)?;
+    let listener = StdListener::from(descriptor);
+    listener.local_addr().context(why)?;
+    listener.set_nonblocking(true).context(why)?;
+    UnixListener::from_std(listener).context(why)
+}
+
+async fn wake(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
+    if layout.held_file(tenant).exists() {
+        tracing::info!("the tenant is held and stays down");
+        return Ok(());
+    }
+    let freezer = Freezer::new(layout.clone());
+    if freezer
+        .record(tenant)?
+        .is_some_and(|r| r.owner == Owner::Sleep)
+    {
+        let _lock = TenantLock::acquire(layout, tenant, "wake", LOCK_WAIT).await?;
+        freezer.thaw(tenant, Owner::Sleep)?;
+    }
+    let service = UnitNames(tenant).service();
+    let systemd = Systemd::connect().await?;
+    let status = systemd.units(&[&service]).await?;
+    // A start job of a service that runs would still start what it requires: the restore.
+    if status.iter().any(|unit| unit.active == ActiveState::Active) {
+        return Ok(());
+    }
+    let result = systemd.start(&service).await?;
+    match result {
+        JobResult::Done => Ok(()),
+        JobResult::Skipped => {
+            tracing::info!("a condition of {service} keeps the tenant down");
+            Ok(())
+        }
+        other => bail!(
+            "the start of {service} ended with `{other}`; `journalctl -u {service}` tells why"
+        ),
+    }
+}
+
+fn sleep(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
+    match runtime(layout, tenant)?.wake {
+        WakeMode::AlwaysOn => Ok(()),
+    }
+}
+
+fn thaw(layout: &Layout, owner: Option<Owner>, tenant: Option<TenantId>) -> anyhow::Result<()> {
+    let freezer = Freezer::new(layout.clone());
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant],
+        None => freezer.recorded()?,
+    };
+    let mut failed = 0;
+    for tenant in &tenants {
+        let thawed = match owner {
+            Some(owner) => freezer.thaw_abandoned(tenant, owner),
+            None => freezer.thaw_all(tenant).map(|()| false),
+        };
+        match thawed {
+            Ok(true) => tracing::warn!("thawed tenant {tenant}, which was left frozen"),
+            Ok(false) => {}
+            // One tenant's trouble must not leave another one frozen.
+            Err(error) => {
+                failed += 1;
+                tracing::error!("{:#}", anyhow::Error::from(error));
+            }
+        }
+    }
+    ensure!(
+        failed == 0,
+        "{failed} of {} tenants could not be thawed",
+        tenants.len()
+    );
+    Ok(())
+}
+
+fn await_start(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
+    let runtime = runtime(layout, tenant)?;
+    let target = Target::Tcp(([127, 0, 0, 1], runtime.port).into());
+    // systemd tells the main process (conmon) to what follows it.
+    let main = std::env::var("MAINPID").ok();
+    netns::inside(&layout.netns(tenant), || {
+        block_on(until_ready(&target, &runtime, main.as_deref()))
+    })?
+}
+
+async fn until_ready(target: &Target, runtime: &Runtime, main: Option<&str>) -> anyhow::Result<()> {
+    let begin = clock::monotonic();
+    let limit = Duration::from_secs(runtime.start_timeout_seconds.into());
+    let mut pause = PAUSE.0;
+    loop {
+        let error = match probe::ask(target, &runtime.start_probe, PROBE).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // systemd waits for us even when the agent has ended.
+        if let Some(pid) = main
+            && !Utf8PathBuf::from(format!("/proc/{pid}")).exists()
+        {
+            bail!("the agent ended before it was ready");
+        }
+        if begin.elapsed() >= limit {
+            return Err(error)
+                .with_context(|| format!("the agent was not ready within {} s", limit.as_secs()));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Cli;
+
+    const PROGRAM: &str = "/usr/local/bin/tenantd ";
+
+    fn unit_files() -> Vec<(String, String)> {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+        let mut files: Vec<_> = camino::Utf8Path::new(dir)
+            .read_dir_utf8()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                (entry.file_name().to_owned(), text)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// The command lines of the static units, with the tenant's id for `%I`.
+    fn command_lines() -> Vec<String> {
+        unit_files()
+            .iter()
+            .flat_map(|(_, text)| text.lines())
+            .filter(|line| line.starts_with("Exec"))
+            .filter_map(|line| line.split_once(PROGRAM))
+            .map(|(_, arguments)| arguments.replace("%I", "foo-bar"))
+            .collect()
+    }
+
+    #[test]
+    fn every_command_of_the_static_units_is_understood() {
+        let mut unknown: Vec<_> = command_lines()
+            .into_iter()
+            .filter(|line| {
+                let words = std::iter::once("tenantd").chain(line.split(' '));
+                Cli::try_parse_from(words).is_err()
+            })
+            .collect();
+        unknown.sort();
+        unknown.dedup();
+        assert_eq!(unknown, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_service_says_how_long_it_may_take_to_stop() {
+        for (name, text) in unit_files() {
+            if name.ends_with(".service") {
+                assert!(text.contains("\nTimeoutStopSec="), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The verbs that back up and restore, as the static units run them.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::StreamExt;
+
+use crate::backup::{RemoteError, RestoreError, Silent};
+use crate::daemon;
+use crate::host::freezer::Owner;
+use crate::host::systemd::{ActiveState, JobResult, Systemd};
+use crate::layout::{Layout, UnitNames};
+use crate::node::NodeSettings;
+use crate::protect::{self, BackupReport, Haste, Outcome, ProtectError, ShutdownReport};
+use crate::tenant::TenantId;
+
+/// Backups of tenants at work at a time: one reads and compresses while another waits for
+/// the store, on the two cores of a small host.
+const AT_A_TIME: usize = 2;
+
+/// Longest wait for a network before a restore is tried without.
+const NETWORK_WAIT: Duration = Duration::from_mins(1);
+
+/// `EX_DATAERR` of sysexits(3): what is in the store does not verify; trying again is useless.
+const BAD_DATA: u8 = 65;
+
+/// `EX_CONFIG` of sysexits(3): the host lacks a setting or a key; trying again is useless.
+const BAD_CONFIG: u8 = 78;
+
+fn settings(layout: &Layout) -> anyhow::Result<NodeSettings> {
+    Ok(daemon::read_settings(layout)?)
+}
+
+/// Backs up one tenant.
+pub(super) async fn backup(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
+    let settings = settings(layout)?;
+    let report = protect::back_up_tenant(
+        layout,
+        &settings,
+        tenant,
+        Some(Owner::Backup),
+        Haste::None,
+        Arc::new(Silent),
+    )
+    .await?;
+    tell(&report);
+    Ok(())
+}
+
+/// Backs up the node.
+pub(super) async fn backup_node(layout: &Layout) -> anyhow::Result<()> {
+    let report = protect::back_up_node(layout, &settings(layout)?, Haste::None).await?;
+    tell(&report);
+    Ok(())
+}
+
+fn tell(report: &BackupReport) {
+    match report.outcome {
+        Outcome::Unchanged => {
+            tracing::info!("nothing has changed since snapshot {}", report.snapshot);
+        }
+        Outcome::Committed => tracing::info!(
+            files = report.files,
+            bytes = report.bytes,
+            sent = report.sent_bytes,
+            pause_us = report.pause_us,
+            "snapshot {} is committed: {} files, {} bytes sent, paused for {} ms",
+            report.snapshot,
+            report.files,
+            report.sent_bytes,
+            report.pause_us.div_ceil(1000)
+        ),
+    }
+}
+
+/// Backs up all tenants and then the node, each by its own unit; works without the daemon.
+pub(super) async fn backup_all(layout: &Layout) -> anyhow::Result<()> {
+    let systemd = Systemd::connect().await?;
+    let tenants = protect::tenants(layout);
+    let total = tenants.len();
+    let failed: Vec<String> = futures_util::stream::iter(tenants)
+        .map(|tenant| {
+            let systemd = systemd.clone();
+            async move {
+                let unit = UnitNames(&tenant).instance("backup", "service");
+                match systemd.start(&unit).await {
+                    Ok(JobResult::Done) => None,
+                    Ok(_) | Err(_) => Some(tenant.to_string()),
+                }
+            }
+        })
+        .buffer_unordered(AT_A_TIME)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    backup_node(layout)
+        .await
+        .context("the node was not backed up")?;
+    if !failed.is_empty() {
+        bail!(
+            "{} of {total} tenants were not backed up: {}; `journalctl -u 'tenantd-backup@*'` tells why",
+            failed.len(),
+            failed.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The backup before the agents are stopped.
+pub(super) async fn prestop(layout: &Layout) -> anyhow::Result<()> {
+    tell_shutdown(&protect::prestop_backup(layout, &settings(layout)?).await?);
+    Ok(())
+}
+
+/// The backup after the agents have stopped.
+pub(super) async fn last(layout: &Layout) -> anyhow::Result<()> {
+    tell_shutdown(&protect::final_backup(layout, &settings(layout)?).await?);
+    Ok(())
+}
+
+fn tell_shutdown(report: &ShutdownReport) {
+    for (tenant, why) in &report.missed {
+        tracing::error!(tenant, "not backed up: {why}");
+    }
+    tracing::info!("backed up: {}", report.done.join(", "));
+}
+
+/// Makes sure that a tenant which is about to start has its state.
+pub(super) async fn restore(
+    layout: &Layout,
+    tenant: &TenantId,
+) -> Result<(), (ExitCode, anyhow::Error)> {
+    let settings = settings(layout).map_err(|error| (BAD_CONFIG.into(), error))?;
+    let is_running = async || {
+        // Only reached when a restore is about to happen: time to want a network.
+        let systemd = Systemd::connect().await?;
+        if settings.store.url.starts_with("s3:") {
+            let online = systemd.start("network-online.target");
+            if tokio::time::timeout(NETWORK_WAIT, online).await.is_err() {
+                tracing::warn!(
+                    "no network after {} s; trying all the same",
+                    NETWORK_WAIT.as_secs()
+                );
+            }
+        }
+        let service = UnitNames(tenant).service();
+        let units = systemd.units(&[&service]).await?;
+        Ok(units.iter().any(|unit| unit.active == ActiveState::Active))
+    };
+    let restored =
+        protect::restore_if_wanted(layout, &settings, tenant, is_running, Arc::new(Silent)).await;
+    match restored {
+        Ok(None) => Ok(()),
+        Ok(Some(report)) => {
+            tracing::info!(
+                "restored snapshot {} of {}: {} files, {} bytes",
+                report.snapshot,
+                report.taken_at,
+                report.files,
+                report.bytes
+            );
+            Ok(())
+        }
+        Err(error) => Err((exit_code(&error).into(), error.into())),
+    }
+}
+
+/// Tells systemd whether another attempt can help (`RestartPreventExitStatus=`).
+fn exit_code(error: &ProtectError) -> u8 {
+    match error {
+        ProtectError::Restore {
+            source: RestoreError::Remote(RemoteError::Store(_)),
+            ..
+        }
+        | ProtectError::Store(_)
+        | ProtectError::File(_)
+        | ProtectError::Systemd(_) => 1,
+        ProtectError::Restore { .. }
+        | ProtectError::NoSnapshot { .. }
+        | ProtectError::NoRepository(_)
+        | ProtectError::Document { .. } => BAD_DATA,
+        _ => BAD_CONFIG,
+    }
+}

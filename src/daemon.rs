@@ -1,0 +1,232 @@
+//! The control daemon: opens what it needs, takes up what was cut short, serves, and ends.
+//! It puts the rooms together and decides nothing about a tenant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{self, ApplyPlan};
+use crate::host::dirs;
+use crate::host::facts::{Facts, SeLinux};
+use crate::host::files::{self, FileError};
+use crate::host::podman::{self, Podman, PodmanError};
+use crate::host::systemd::{Systemd, SystemdError};
+use crate::layout::Layout;
+use crate::node::{NodeSettings, SettingsError};
+use crate::quadlet::{Controller, HostFacts};
+use crate::reconcile::{Engine, OperationError, containers, drift, specs_dir, supervisor};
+use crate::state::{Database, StateError};
+
+/// How long operations at work may go on after the daemon was asked to end; what is cut
+/// short is taken up by the next one. Below `TimeoutStopSec=` of the unit.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A full look with every so many watchdog pings (half of `WatchdogSec=30s` each): drift and
+/// missed events are found within ten minutes, and an idle daemon stays idle.
+const PINGS_PER_LOOK: u32 = 40;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The node was never set up.
+    #[error("this node is not set up: {0} is missing; run `tenantd init`")]
+    NoSettings(camino::Utf8PathBuf),
+    /// A file could not be read or made.
+    #[error("cannot prepare the host's files")]
+    File(#[from] FileError),
+    /// `node.toml` is not valid.
+    #[error("the node's settings are not valid")]
+    Settings(#[from] SettingsError),
+    /// The daemon is not root.
+    #[error("tenantd serve must be run as root; `systemctl start tenantd` does that")]
+    NotRoot,
+    /// Another init runs this host.
+    #[error("this host is not run by systemd, and tenants are systemd units")]
+    NoSystemd,
+    /// The old cgroup hierarchy is mounted.
+    #[error("this host runs cgroup v1; boot it with systemd.unified_cgroup_hierarchy=1")]
+    CgroupV1,
+    /// systemd is out of reach.
+    #[error("systemd is out of reach")]
+    Systemd(#[from] SystemdError),
+    /// Podman is out of reach.
+    #[error("Podman is out of reach")]
+    Podman(#[from] PodmanError),
+    /// The state database cannot be used.
+    #[error("the state database cannot be used")]
+    State(#[from] StateError),
+    /// Templates or plans of the operator are not valid, or tenants cannot be looked at.
+    #[error("the tenants cannot be taken up")]
+    Tenants(#[from] OperationError),
+    /// The API cannot be served.
+    #[error("the API cannot be served")]
+    Serve(#[from] api::server::ServeError),
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the daemon until it is asked to end.
+pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
+    let settings = read_settings(&layout)?;
+    let facts = host_facts(&layout)?;
+    dirs::make(&layout.data_dir(), 0o700)?;
+    let listener = api::server::listen(&layout.api_socket()).await?;
+    let systemd = Systemd::connect().await?;
+    let podman = Podman::connect(podman::SOCKET.into()).await?;
+    let database = Database::open(&layout.database())?;
+    let catalog = specs_dir::load_catalog(&layout.templates_dir(), &layout.plans_dir())?;
+    let engine = Engine::new(layout, database, systemd, podman, facts, settings, catalog);
+
+    // Watching begins before the first look, so that nothing falls between the two.
+    tokio::spawn(supervisor::watch(Arc::clone(&engine)));
+    tokio::spawn(containers::watch(Arc::clone(&engine)));
+    supervisor::look(&engine).await?;
+    engine.resume().await?;
+    drift::repair(&engine).await?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let router = api::router(Arc::clone(&engine));
+    let serving = tokio::spawn(api::server::serve(listener, router, async {
+        // A dropped sender means the end as well.
+        let _ = stopped.await;
+    }));
+    notify(&[
+        NotifyState::Ready,
+        NotifyState::Status(&status_line(&engine).await),
+    ]);
+    tracing::info!("tenantd serves {}", engine.layout.api_socket());
+    if let Err(error) = specs_dir::apply_directory(&engine).await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot apply tenants.d"
+        );
+    }
+
+    until_asked_to_end(&engine).await?;
+    notify(&[NotifyState::Stopping]);
+    let _ = stop.send(());
+    if tokio::time::timeout(DRAIN, engine.drain()).await.is_err() {
+        tracing::warn!("operations are still at work; the next tenantd takes them up");
+    }
+    if let Ok(Ok(result)) = tokio::time::timeout(Duration::from_secs(1), serving).await {
+        result?;
+    }
+    Ok(())
+}
+
+/// What rendering must know of this host, once it is sure that tenants can run on it.
+fn host_facts(layout: &Layout) -> Result<HostFacts, DaemonError> {
+    let facts = Facts::gather(layout.root());
+    if !facts.root {
+        return Err(DaemonError::NotRoot);
+    }
+    if !facts.systemd_booted {
+        return Err(DaemonError::NoSystemd);
+    }
+    if !facts.cgroup_v2 {
+        return Err(DaemonError::CgroupV1);
+    }
+    let controllers: Vec<_> = facts.controllers.into_iter().collect();
+    Ok(HostFacts {
+        controllers: Controller::parse_list(&controllers.join(" ")),
+        allow_missing_controllers: false,
+        selinux: facts.selinux != SeLinux::Absent,
+        tenantd: HostFacts::TENANTD.into(),
+    })
+}
+
+/// Serves signals and the watchdog; returns when asked to end.
+async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
+    let on = |kind| signal(kind).map_err(DaemonError::Signals);
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    // Half the watchdog's time, as sd_watchdog_enabled(3) advises; without one, the looks stay.
+    let half = sd_notify::watchdog_enabled().map_or(Duration::from_secs(15), |time| time / 2);
+    let mut ping = tokio::time::interval(half);
+    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut pings = 0_u32;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                if let Err(error) = reload(engine).await {
+                    tracing::error!(error = &error as &dyn std::error::Error, "reload failed");
+                }
+            }
+            _ = ping.tick() => {
+                pings = pings.wrapping_add(1);
+                if pings.is_multiple_of(PINGS_PER_LOOK) {
+                    // Inside the ping's arm: a daemon that cannot look is not alive.
+                    if let Err(error) = look(engine).await {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "look failed");
+                    }
+                }
+                notify(&[NotifyState::Watchdog, NotifyState::Status(&status_line(engine).await)]);
+            }
+        }
+    }
+}
+
+async fn look(engine: &Arc<Engine>) -> Result<(), OperationError> {
+    supervisor::look(engine).await?;
+    drift::repair(engine).await?;
+    Ok(())
+}
+
+/// Reads `node.toml`, templates, plans and specs again and applies what changed.
+///
+/// Returns what the specs lead to, and the faults of those that are not valid.
+pub async fn reload(
+    engine: &Arc<Engine>,
+) -> Result<(Vec<ApplyPlan>, Vec<OperationError>), OperationError> {
+    notify(&[NotifyState::Status("reading settings and specs again")]);
+    let settings =
+        read_settings(&engine.layout).map_err(|error| OperationError::Settings(Box::new(error)))?;
+    let catalog =
+        specs_dir::load_catalog(&engine.layout.templates_dir(), &engine.layout.plans_dir())?;
+    engine.replace_settings(settings, catalog);
+    look(engine).await?;
+    let outcome = specs_dir::apply_directory(engine).await;
+    notify(&[NotifyState::Status(&status_line(engine).await)]);
+    outcome
+}
+
+/// The node's settings.
+pub fn read_settings(layout: &Layout) -> Result<NodeSettings, DaemonError> {
+    let path = layout.node_toml();
+    let bytes = match files::read(&path, 64 * 1024) {
+        Err(error) if error.is_absent() => return Err(DaemonError::NoSettings(path)),
+        other => other?,
+    };
+    Ok(NodeSettings::parse(
+        &String::from_utf8_lossy(&bytes),
+        &path,
+    )?)
+}
+
+/// One sentence for `systemctl status`.
+async fn status_line(engine: &Engine) -> String {
+    let Ok(status) = engine.status().await else {
+        return "the state database does not answer".to_owned();
+    };
+    let total: usize = status.tenants.values().sum();
+    let counts: Vec<_> = status
+        .tenants
+        .iter()
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
+    match total {
+        0 => "no tenants yet".to_owned(),
+        1 => format!("1 tenant: {}", counts.join(", ")),
+        _ => format!("{total} tenants: {}", counts.join(", ")),
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // Outside systemd there is nobody to tell.
+    let _ = sd_notify::notify(states);
+}
