@@ -1,0 +1,183 @@
+//! A machine with tenantd installed the way a host is installed, and words to talk to it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use xtask::machine::{Machine, Output, in_machine};
+
+/// How long a command of tenantd may take in a test machine.
+pub const LIMIT: Duration = Duration::from_secs(180);
+
+/// The debug build of tenantd, which has failpoints.
+const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
+
+/// A host that tenantd runs on.
+pub struct Host<'a> {
+    /// The machine beneath.
+    pub machine: &'a Machine,
+}
+
+/// Runs a test on a fresh host where tenantd is installed, set up and running.
+pub fn on_host(name: &str, test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>) {
+    in_machine(name, |machine| {
+        let host = Host { machine };
+        machine.install(BINARY)?;
+        machine.run([
+            "tenantd",
+            "init",
+            "--name",
+            name,
+            "--allow-missing-controllers",
+        ])?;
+        host.start_daemon()?;
+        test(&host)
+    });
+}
+
+/// A spec of the fake agent: quick to start, with one state directory.
+pub fn fake(id: &str) -> String {
+    fake_with(id, "")
+}
+
+/// As [`fake`], with more lines of TOML: tables, or `env.KEY = "value"`.
+pub fn fake_with(id: &str, more: &str) -> String {
+    format!(
+        "id = \"{id}\"\nimage = \"localhost/fake-agent:1\"\ningress.port = 8080\n\
+         probes.start.path = \"/healthz\"\nprobes.start.timeout = \"15s\"\n\
+         state.data.path = \"/state\"\n{more}\n"
+    )
+}
+
+impl Host<'_> {
+    /// Starts the daemon and what goes with it.
+    pub fn start_daemon(&self) -> anyhow::Result<()> {
+        self.machine.run([
+            "systemctl",
+            "start",
+            "tenantd.service",
+            "tenantd-backup.timer",
+            "tenantd-prestop-backup.service",
+            "tenantd-final-backup.service",
+        ])?;
+        Ok(())
+    }
+
+    /// Runs `tenantd ARGS`; an error when it fails.
+    pub fn tenantd<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Output> {
+        self.try_tenantd(args)?.check()
+    }
+
+    /// Runs `tenantd ARGS`; the outcome is for the test to judge.
+    pub fn try_tenantd<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Output> {
+        let argv = ["tenantd"].into_iter().chain(args);
+        self.machine
+            .attempt_with(argv.map(str::to_owned), &[], LIMIT)
+    }
+
+    /// The answer of `tenantd ARGS --json`.
+    pub fn json<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Value> {
+        let argv = ["tenantd"].into_iter().chain(args).chain(["--json"]);
+        let output = self
+            .machine
+            .attempt_with(argv.map(str::to_owned), &[], LIMIT)?
+            .check()?;
+        serde_json::from_str(&output.stdout).with_context(|| output.stdout.clone())
+    }
+
+    /// Applies a spec and waits until it is done.
+    pub fn apply(&self, spec: &str) -> anyhow::Result<Output> {
+        self.try_apply(spec)?.check()
+    }
+
+    /// Applies a spec; the outcome is for the test to judge.
+    pub fn try_apply(&self, spec: &str) -> anyhow::Result<Output> {
+        let argv = ["tenantd", "apply", "-"].map(str::to_owned);
+        self.machine.attempt_with(argv, spec.as_bytes(), LIMIT)
+    }
+
+    /// Where a tenant stands, as `list` says.
+    pub fn state(&self, tenant: &str) -> anyhow::Result<String> {
+        let list = self.json(["list"])?;
+        let row = list
+            .as_array()
+            .and_then(|rows| rows.iter().find(|row| row["id"] == tenant))
+            .with_context(|| format!("no tenant {tenant} in {list}"))?;
+        Ok(row["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until a tenant stands there.
+    pub fn wait_for_state(&self, tenant: &str, state: &str) -> anyhow::Result<()> {
+        let what = format!("tenant {tenant} to be {state}");
+        self.machine.wait_until(&what, LIMIT, |_| {
+            // While the daemon starts it does not answer.
+            Ok(match self.state(tenant) {
+                Ok(found) if found == state => Ok(()),
+                Ok(found) => Err(found),
+                Err(error) => Err(format!("{error:#}")),
+            })
+        })
+    }
+
+    /// A GET through a tenant's ingress socket; the body of a good answer.
+    pub fn get(&self, tenant: &str, path: &str) -> anyhow::Result<String> {
+        Ok(self.request(tenant, path, &[])?.check()?.stdout)
+    }
+
+    /// A request through a tenant's ingress socket by curl with more arguments.
+    pub fn request(&self, tenant: &str, path: &str, more: &[&str]) -> anyhow::Result<Output> {
+        let socket = format!("/run/tenantd/ingress/{tenant}.sock");
+        let url = format!("http://tenant{path}");
+        let curl = [
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail-with-body",
+            "--max-time",
+            "60",
+        ];
+        let argv = curl
+            .into_iter()
+            .chain(["--unix-socket", &socket, &url])
+            .chain(more.iter().copied());
+        self.machine
+            .attempt_with(argv.map(str::to_owned), &[], LIMIT)
+    }
+
+    /// Writes a file into the agent's state, through the agent.
+    pub fn write(&self, tenant: &str, name: &str, content: &str) -> anyhow::Result<()> {
+        let path = format!("/write?name={name}");
+        self.request(tenant, &path, &["--data-binary", content])?
+            .check()?;
+        Ok(())
+    }
+
+    /// Makes sure that the agent reads this from its state.
+    pub fn expect(&self, tenant: &str, name: &str, content: &str) -> anyhow::Result<()> {
+        let found = self.get(tenant, &format!("/read?name={name}"))?;
+        ensure!(
+            found == content,
+            "{tenant} reads {found:?} from {name}, not {content:?}"
+        );
+        Ok(())
+    }
+
+    /// What systemd says of a unit's property.
+    pub fn property(&self, unit: &str, property: &str) -> anyhow::Result<String> {
+        let argv = ["systemctl", "show", "--value", "--property", property, unit];
+        Ok(self.machine.run(argv)?.trim().to_owned())
+    }
+
+    /// Has the next process that comes to this failpoint killed there.
+    pub fn arm(&self, failpoint: &str) -> anyhow::Result<()> {
+        self.machine.write("/run/tenantd/failpoint", failpoint)
+    }
+
+    /// Whether the armed failpoint was reached.
+    pub fn was_hit(&self) -> anyhow::Result<bool> {
+        Ok(!self
+            .machine
+            .attempt(["test", "-e", "/run/tenantd/failpoint"])?
+            .success())
+    }
+}

@@ -1,0 +1,17 @@
+//! Integration tests in a real machine: systemd, Podman, XFS. `cargo xtask test [FILTER]` runs them, as root.
+//!
+//! One module per subject. Each test boots a machine of its own with `in_machine`, named after the test.
+
+mod adapters;
+mod agents;
+mod crashes;
+mod docs;
+mod doors;
+mod drift;
+mod host;
+mod isolation;
+mod life;
+mod machine;
+mod node;
+mod reboots;
+mod refusals;

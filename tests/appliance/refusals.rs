@@ -1,0 +1,287 @@
+//! What cannot be is refused with a clear message, and nothing changes.
+
+use anyhow::ensure;
+use xtask::machine::Output;
+
+use crate::host::{Host, LIMIT, fake, fake_with, on_host};
+
+/// Puts the tenant's state out of the agent's reach: every start fails from here on.
+const BREAK: &str = "chown 0:0 /var/lib/tenantd/tenants/foo-bar/state/data/starts
+    chmod 0600 /var/lib/tenantd/tenants/foo-bar/state/data/starts";
+
+#[test]
+fn bad_input_is_refused_and_changes_nothing() {
+    on_host("refusals", |host| {
+        host.apply(&fake("acme"))?;
+        let before = everything(host)?;
+        let beta = |more: &str| fake_with("beta", more);
+        let moved = |path: &str| fake("beta").replace("\"/state\"", &format!("{path:?}"));
+        for (spec, message) in [
+            (
+                beta("pland = \"pro\""),
+                "standard input:7:1: pland: unknown key `pland`; did you mean `plan`?",
+            ),
+            (
+                fake("a/b"),
+                "standard input:1:1: id: \"a/b\" is not a tenant id: only lower-case letters, \
+                 digits and dashes are allowed",
+            ),
+            (
+                beta("plan = \"gold\""),
+                "plan: there is no plan `gold`; there are `pro`, `starter`, `team`",
+            ),
+            (
+                beta("env.KEY = \"one\\ntwo\""),
+                "env.KEY: the value contains a newline",
+            ),
+            (
+                beta(&format!("# {}", "x".repeat(10 * 1024 * 1024))),
+                "bytes, more than the 262144 that are read",
+            ),
+            (moved("/"), "a mount cannot cover the whole image"),
+            (moved("../acme"), "is not an absolute path"),
+            (moved("/data/../etc"), "is not plain"),
+            (moved("/proc/1"), "belongs to the kernel"),
+            (beta("state.inner.path = \"/state/inner\""), "overlap"),
+            (beta("state.\"../acme\".path = \"/more\""), "is not a name"),
+        ] {
+            refused(&host.try_apply(&spec)?, 3, &[message])?;
+            unchanged(host, &before)?;
+        }
+
+        // Two documents for one tenant.
+        for (file, plan) in [("a", "starter"), ("b", "pro")] {
+            let spec = beta(&format!("plan = \"{plan}\""));
+            host.machine
+                .write(&format!("/root/two/{file}.toml"), spec)?;
+        }
+        refused(
+            &host.try_tenantd(["apply", "/root/two"])?,
+            3,
+            &[
+                "a.toml",
+                "b.toml both describe tenant beta; nothing was changed",
+            ],
+        )?;
+        unchanged(host, &before)?;
+
+        // A user who may not ask.
+        let argv = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ];
+        let argv = argv.into_iter().chain(["tenantd", "apply", "-"]);
+        let argv = argv.map(str::to_owned);
+        refused(
+            &host
+                .machine
+                .attempt_with(argv, beta("").as_bytes(), LIMIT)?,
+            6,
+            &[
+                "you may not talk to tenantd at /run/tenantd/api.sock; be root, or a member of group tenantd",
+            ],
+        )?;
+        unchanged(host, &before)?;
+
+        // A second daemon finds the socket taken and takes nothing from the first.
+        let daemon = host.property("tenantd.service", "InvocationID")?;
+        refused(
+            &host.try_tenantd(["serve"])?,
+            1,
+            &["another tenantd already listens on /run/tenantd/api.sock"],
+        )?;
+        unchanged(host, &before)?;
+        ensure!(host.property("tenantd.service", "InvocationID")? == daemon);
+
+        signs_are_literal(host)
+    });
+}
+
+/// Signs that mean something to systemd, Quadlet or a shell reach the agent as written.
+fn signs_are_literal(host: &Host<'_>) -> anyhow::Result<()> {
+    let value = r#"100%h %% $HOME ${HOME} "double" \n \ ; # end "#;
+    let spec = fake_with("beta", &format!("env.SIGNS = '''{value}'''"));
+    host.apply(&spec)?;
+    let variables = host.get("beta", "/env")?;
+    let line = format!("SIGNS={value}");
+    ensure!(variables.lines().any(|found| found == line), "{variables}");
+    Ok(())
+}
+
+#[test]
+fn a_failed_apply_leaves_things_as_they_were() {
+    on_host("failures", |host| {
+        host.apply(&fake("bystander"))?;
+        let bystander = run_of(host, "bystander")?;
+
+        // At first: nothing stays behind but the record of what happened.
+        for failure in failures() {
+            failure.is_told(&host.try_apply(&failure.spec)?)?;
+            nothing_is_left(host, &failure)?;
+            ensure!(host.state("foo-bar")? == "failed", "{}", failure.name);
+        }
+
+        // As an update: the previous revision runs and answers.
+        host.apply(&fake("foo-bar"))?;
+        host.write("foo-bar", "note", "kept")?;
+        let good = host.json(["show", "foo-bar"])?["revision"].clone();
+        let before = run_of(host, "foo-bar")?;
+        for failure in failures() {
+            let output = host.try_apply(&failure.spec)?;
+            failure.is_told(&output)?;
+            if failure.starts {
+                let back = format!("of tenant foo-bar failed; revision {good} is back");
+                ensure!(output.stderr.contains(&back), "{output:?}");
+            } else {
+                ensure!(
+                    run_of(host, "foo-bar")? == before,
+                    "the agent was restarted"
+                );
+            }
+            ensure!(host.json(["show", "foo-bar"])?["revision"] == good);
+            ensure!(host.state("foo-bar")? == "running");
+            ensure!(
+                host.tenantd(["units", "foo-bar", "--diff"])?
+                    .stdout
+                    .is_empty()
+            );
+            host.expect("foo-bar", "note", "kept")?;
+            ensure!(!host.get("foo-bar", "/env")?.contains("FAKE_AGENT_"));
+        }
+
+        // Later: a crash loop ends, with its reason, and hurts nobody else.
+        host.machine.script(BREAK)?;
+        // Its answer never comes.
+        host.request("foo-bar", "/crash", &["--request", "POST"])?;
+        host.wait_for_state("foo-bar", "failed")?;
+        let shown = host.json(["show", "foo-bar"])?;
+        let reason = shown["reason"].as_str().unwrap_or_default();
+        ensure!(
+            reason.starts_with("the agent ended with exit code 1; restarted "),
+            "{reason:?}"
+        );
+        ensure!(host.property("tenant-foo-bar.service", "ActiveState")? == "failed");
+
+        ensure!(host.state("bystander")? == "running");
+        ensure!(
+            run_of(host, "bystander")? == bystander,
+            "the bystander was restarted"
+        );
+        host.get("bystander", "/healthz")?;
+        Ok(())
+    });
+}
+
+/// A spec that cannot come up, and what its author must be told.
+struct Failure {
+    name: &'static str,
+    spec: String,
+    code: i32,
+    messages: Vec<&'static str>,
+    /// It fails only once its agent is started.
+    starts: bool,
+}
+
+fn failures() -> [Failure; 4] {
+    let short =
+        |more: &str| fake_with("foo-bar", more).replace("timeout = \"15s\"", "timeout = \"3s\"");
+    let log = "its last log lines:";
+    [
+        Failure {
+            name: "an image that is not there",
+            spec: fake("foo-bar").replace("fake-agent:1", "absent:1"),
+            code: 3,
+            messages: vec![
+                "tenant foo-bar: image localhost/absent:1 cannot be used: it is not on this host",
+            ],
+            starts: false,
+        },
+        Failure {
+            name: "an agent that is never healthy",
+            spec: short("env.FAKE_AGENT_MODE = \"never-healthy\""),
+            code: 7,
+            messages: vec!["the agent was not ready in time", log, "mode NeverHealthy"],
+            starts: true,
+        },
+        Failure {
+            name: "an agent that does not speak HTTP where it should",
+            spec: short("env.FAKE_AGENT_LISTEN = \"127.0.0.1:9999\""),
+            code: 7,
+            messages: vec![
+                "the agent was not ready in time",
+                log,
+                "listening on 127.0.0.1:9999",
+            ],
+            starts: true,
+        },
+        Failure {
+            name: "an agent that ends at once",
+            spec: short("env.FAKE_AGENT_MODE = \"no-such-mode\""),
+            code: 7,
+            messages: vec![
+                "the agent ended with exit code 1",
+                log,
+                "fake-agent: FAKE_AGENT_MODE=no-such-mode is not known",
+            ],
+            starts: true,
+        },
+    ]
+}
+
+impl Failure {
+    fn is_told(&self, output: &Output) -> anyhow::Result<()> {
+        refused(output, self.code, &self.messages)
+    }
+}
+
+fn nothing_is_left(host: &Host<'_>, failure: &Failure) -> anyhow::Result<()> {
+    let left = host.machine.script(
+        r"find /etc/containers/systemd /etc/systemd /run/netns /run/tenantd/ingress -name '*foo*bar*'
+          systemctl list-units --all --plain --no-legend '*foo*bar*'
+          podman ps --all --quiet --filter name=foo-bar",
+    )?;
+    ensure!(
+        left.trim().is_empty(),
+        "{} leaves: {}",
+        failure.name,
+        left.stdout
+    );
+    Ok(())
+}
+
+/// The right exit code, and a message that says all this.
+fn refused(output: &Output, code: i32, messages: &[&str]) -> anyhow::Result<()> {
+    // A document of ten megabytes is not worth showing.
+    let shown: String = format!("{output:?}").chars().take(10_000).collect();
+    ensure!(output.code == Some(code), "not exit code {code}: {shown}");
+    for message in messages {
+        ensure!(
+            output.stderr.contains(message),
+            "{message:?} is not in {shown}"
+        );
+    }
+    Ok(())
+}
+
+/// What is installed, byte by byte, what tenantd knows, and which agents run.
+fn everything(host: &Host<'_>) -> anyhow::Result<(String, serde_json::Value, String)> {
+    let files = host.machine.script(
+        r"find /etc/containers/systemd /etc/systemd /etc/tenantd /run/netns /run/tenantd/ingress \
+              /var/lib/tenantd/tenants -maxdepth 3 -printf '%p %y %m %U:%G %l\n' | sort
+          find /etc/containers/systemd /etc/systemd /etc/tenantd -type f -exec sha256sum {} + | sort",
+    )?;
+    Ok((files.stdout, host.json(["list"])?, run_of(host, "acme")?))
+}
+
+fn unchanged(host: &Host<'_>, before: &(String, serde_json::Value, String)) -> anyhow::Result<()> {
+    let after = everything(host)?;
+    ensure!(after == *before, "changed from {before:#?} to {after:#?}");
+    Ok(())
+}
+
+/// Which run of the agent this is; another after every restart.
+fn run_of(host: &Host<'_>, tenant: &str) -> anyhow::Result<String> {
+    host.property(&format!("tenant-{tenant}.service"), "InvocationID")
+}
