@@ -10,6 +10,7 @@ use super::evidence;
 use super::judge::ending;
 use super::observe::drift;
 use super::run::Run;
+use super::view::is_about_to_restart;
 use crate::failpoint;
 use crate::host::podman::PodmanError;
 use crate::host::probe::{self, Target};
@@ -139,6 +140,7 @@ async fn running_revision(engine: &Engine, container: &str) -> Result<Option<u64
 fn agent(unit: &UnitStatus) -> Agent {
     match unit.active {
         ActiveState::Active | ActiveState::Reloading => Agent::Active,
+        _ if is_about_to_restart(&unit.sub) => Agent::Starting,
         ActiveState::Failed => Agent::Failed,
         ActiveState::Inactive => Agent::Inactive,
         ActiveState::Activating | ActiveState::Deactivating | ActiveState::Other(_) => {

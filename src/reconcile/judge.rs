@@ -21,6 +21,11 @@ pub fn judge(
 ) -> Option<Judgement> {
     let because = || held_because.map(str::to_owned);
     let judgement = match (&service.active, wanted) {
+        (ActiveState::Inactive | ActiveState::Failed, Wanted::Running)
+            if service.is_about_to_restart() =>
+        {
+            (TenantState::Restarting, Some(ending(service)))
+        }
         (ActiveState::Inactive | ActiveState::Failed, Wanted::Suspended) => {
             (TenantState::Suspended, because())
         }
@@ -29,10 +34,7 @@ pub fn judge(
         }
         (ActiveState::Active | ActiveState::Reloading, _) if frozen => (TenantState::Frozen, None),
         (ActiveState::Active | ActiveState::Reloading, _) => (TenantState::Running, None),
-        (ActiveState::Activating, _) if service.sub == "auto-restart" => {
-            (TenantState::Restarting, Some(ending(service)))
-        }
-        (ActiveState::Activating, _) if service.restarts > 0 => {
+        (ActiveState::Activating, _) if service.restarts > 0 || service.sub == "auto-restart" => {
             (TenantState::Restarting, Some(ending(service)))
         }
         (ActiveState::Activating, _) => (TenantState::Starting, None),
@@ -115,6 +117,18 @@ mod tests {
     #[case(
         Wanted::Running,
         view(ActiveState::Activating, "auto-restart"),
+        false,
+        Some(TenantState::Restarting)
+    )]
+    #[case(
+        Wanted::Running,
+        view(ActiveState::Failed, "failed-before-auto-restart"),
+        false,
+        Some(TenantState::Restarting)
+    )]
+    #[case(
+        Wanted::Running,
+        view(ActiveState::Inactive, "dead-before-auto-restart"),
         false,
         Some(TenantState::Restarting)
     )]

@@ -33,6 +33,22 @@ impl Default for UnitView {
     }
 }
 
+impl UnitView {
+    /// Whether systemd shows the service as down for a moment only, on its way to the next start.
+    pub fn is_about_to_restart(&self) -> bool {
+        is_about_to_restart(&self.sub)
+    }
+}
+
+/// Whether this state of a service is one through which systemd (since 254) passes between an
+/// agent's end and its next start: it reads `failed` or `inactive`, and is not.
+pub fn is_about_to_restart(sub: &str) -> bool {
+    matches!(
+        sub,
+        "failed-before-auto-restart" | "dead-before-auto-restart"
+    )
+}
+
 /// The units of all tenants, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Views {

@@ -21,10 +21,17 @@ fn the_adapters_and_the_rendered_units_hold_on_a_real_host() {
         let script = "cd / && exec /var/tmp/unit-tests --ignored --test-threads=1";
         let argv = ["sh", "-c", script].map(str::to_owned);
         let output = machine.attempt_with(argv, &[], LIMIT)?.check()?;
-        let told = output.stdout.lines().find(|line| line.starts_with("test result: ok."));
+        let told = output
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("test result: ok."));
         let summary = told.context("the unit tests gave no summary")?;
         eprintln!("{summary}");
-        ensure!(!summary.contains(" 0 passed"), "nothing was run: {}", output.stdout);
+        ensure!(
+            !summary.contains(" 0 passed"),
+            "nothing was run: {}",
+            output.stdout
+        );
         Ok(())
     });
 }
