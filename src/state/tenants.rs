@@ -272,11 +272,13 @@ impl Database {
         .await
     }
 
-    /// Forgets a tenant. Its revisions, operations, audit lines and id range stay.
+    /// Forgets a tenant, with a line in the audit log that says why where that needs saying.
+    /// Its revisions, operations, audit lines and id range stay.
     pub async fn forget_tenant(
         &self,
         id: TenantId,
         actor: String,
+        because: Option<String>,
         now: Timestamp,
     ) -> Result<(), StateError> {
         self.call(move |connection| {
@@ -293,7 +295,7 @@ impl Database {
                         actor,
                         tenant: Some(id),
                         action: "removed".to_owned(),
-                        detail: None,
+                        detail: because,
                     },
                 )?;
             }
@@ -397,7 +399,7 @@ mod tests {
         let second = create(&database, "b").await;
         assert_ne!(first.id_range, second.id_range);
         database
-            .forget_tenant(second.id, "root".to_owned(), now())
+            .forget_tenant(second.id, "root".to_owned(), None, now())
             .await
             .unwrap();
         let third = create(&database, "c").await;

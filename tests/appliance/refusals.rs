@@ -1,6 +1,7 @@
 //! What cannot be is refused with a clear message, and nothing changes.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use serde_json::Value;
 use xtask::machine::Output;
 
 use crate::host::{Host, LIMIT, fake, fake_with, on_host};
@@ -116,12 +117,27 @@ fn a_failed_apply_leaves_things_as_they_were() {
         host.apply(&fake("bystander"))?;
         let bystander = run_of(host, "bystander")?;
 
-        // At first: nothing stays behind but the record of what happened.
+        // At first: what is refused leaves nothing, what was tried leaves its evidence.
+        let mut shown = Value::Null;
         for failure in failures() {
             failure.is_told(&host.try_apply(&failure.spec)?)?;
             nothing_is_left(host, &failure)?;
-            ensure!(host.state("foo-bar")? == "failed", "{}", failure.name);
+            if failure.starts {
+                ensure!(host.state("foo-bar")? == "failed", "{}", failure.name);
+                shown = reason(host)?;
+                ensure!(shown.is_string(), "{} leaves no reason", failure.name);
+            } else {
+                ensure!(!is_listed(host, "foo-bar")?, "{} is listed", failure.name);
+            }
         }
+        // A refusal takes the evidence of an earlier failure from nobody.
+        for failure in failures().iter().filter(|failure| !failure.starts) {
+            failure.is_told(&host.try_apply(&failure.spec)?)?;
+            ensure!(host.state("foo-bar")? == "failed", "{}", failure.name);
+            ensure!(reason(host)? == shown, "{}", failure.name);
+        }
+        host.tenantd(["remove", "foo-bar"])?;
+        ensure!(!is_listed(host, "foo-bar")?, "it was removed");
 
         // As an update: the previous revision runs and answers.
         host.apply(&fake("foo-bar"))?;
@@ -172,6 +188,16 @@ fn a_failed_apply_leaves_things_as_they_were() {
         host.get("bystander", "/healthz")?;
         Ok(())
     });
+}
+
+fn is_listed(host: &Host<'_>, tenant: &str) -> anyhow::Result<bool> {
+    let listed = host.json(["list"])?;
+    let tenants = listed.as_array().context("list shows no array")?;
+    Ok(tenants.iter().any(|shown| shown["id"] == tenant))
+}
+
+fn reason(host: &Host<'_>) -> anyhow::Result<Value> {
+    Ok(host.json(["show", "foo-bar"])?["reason"].clone())
 }
 
 /// A spec that cannot come up, and what its author must be told.
@@ -266,7 +292,7 @@ fn refused(output: &Output, code: i32, messages: &[&str]) -> anyhow::Result<()> 
 }
 
 /// What is installed, byte by byte, what tenantd knows, and which agents run.
-fn everything(host: &Host<'_>) -> anyhow::Result<(String, serde_json::Value, String)> {
+fn everything(host: &Host<'_>) -> anyhow::Result<(String, Value, String)> {
     let files = host.machine.script(
         r"find /etc/containers/systemd /etc/systemd /etc/tenantd /run/netns /run/tenantd/ingress \
               /var/lib/tenantd/tenants -maxdepth 3 -printf '%p %y %m %U:%G %l\n' | sort
@@ -275,7 +301,7 @@ fn everything(host: &Host<'_>) -> anyhow::Result<(String, serde_json::Value, Str
     Ok((files.stdout, host.json(["list"])?, run_of(host, "acme")?))
 }
 
-fn unchanged(host: &Host<'_>, before: &(String, serde_json::Value, String)) -> anyhow::Result<()> {
+fn unchanged(host: &Host<'_>, before: &(String, Value, String)) -> anyhow::Result<()> {
     let after = everything(host)?;
     ensure!(after == *before, "changed from {before:#?} to {after:#?}");
     Ok(())

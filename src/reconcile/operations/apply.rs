@@ -324,22 +324,28 @@ async fn bring_in(run: &Run, number: u64) -> Result<(), OperationError> {
     }
 }
 
-/// Nothing was installed: the tenant stands where it stood.
+/// Nothing was installed: the tenant stands where it stood, and one that was not there is not.
 async fn abandon(
     run: &Run,
     before: &TenantRow,
     error: &OperationError,
 ) -> Result<(), OperationError> {
-    if before.current_revision.is_some() {
-        let state = match before.state {
-            // The operation was cut short before; what the agent does, the supervisor sees.
-            TenantState::Updating => TenantState::Running,
-            state => state,
-        };
-        return run.set_state(state, before.reason.clone()).await;
-    }
-    run.set_state(TenantState::Failed, Some(error.chain()))
-        .await
+    let state = match before.state {
+        // Only the operation that makes a tenant finds it here, also when it was cut short
+        // and taken up again.
+        TenantState::Requested | TenantState::Provisioning => {
+            let actor = run.operation.actor.clone();
+            let database = &run.engine.database;
+            database
+                .forget_tenant(before.id.clone(), actor, Some(error.chain()), clock::now())
+                .await?;
+            return Ok(());
+        }
+        // The operation was cut short before; what the agent does, the supervisor sees.
+        TenantState::Updating => TenantState::Running,
+        state => state,
+    };
+    run.set_state(state, before.reason.clone()).await
 }
 
 /// Puts the previous good revision back, or takes the units of a first one away.

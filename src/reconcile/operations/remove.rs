@@ -40,7 +40,7 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     let actor = run.operation.actor.clone();
     engine
         .database
-        .forget_tenant(tenant.clone(), actor, clock::now())
+        .forget_tenant(tenant.clone(), actor, None, clock::now())
         .await?;
     let kept = (!purge).then_some(directory);
     Ok(json!({ "tenant": tenant, "kept-state": kept }))
