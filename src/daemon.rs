@@ -1,13 +1,14 @@
 //! The control daemon: opens what it needs, takes up what was cut short, serves, and ends.
 //! It puts the rooms together and decides nothing about a tenant.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::{self, ApplyPlan};
+use crate::api::{self, ApplyPlan, Change};
 use crate::host::dirs;
 use crate::host::facts::{Facts, SeLinux};
 use crate::host::files::{self, FileError};
@@ -17,7 +18,7 @@ use crate::layout::Layout;
 use crate::node::{NodeSettings, SettingsError};
 use crate::quadlet::{Controller, HostFacts};
 use crate::reconcile::{Engine, OperationError, containers, drift, specs_dir, supervisor};
-use crate::state::{Database, StateError};
+use crate::state::{Database, Operation, OperationStatus, StateError};
 
 /// How long operations at work may go on after the daemon was asked to end; what is cut
 /// short is taken up by the next one. Below `TimeoutStopSec=` of the unit.
@@ -26,6 +27,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// A full look with every so many watchdog pings (half of `WatchdogSec=30s` each): drift and
 /// missed events are found within ten minutes, and an idle daemon stays idle.
 const PINGS_PER_LOOK: u32 = 40;
+
+/// Longest wait for news of one operation before it is asked for again.
+const A_WHILE: Duration = Duration::from_mins(1);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +157,13 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
-                if let Err(error) = reload(engine).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "reload failed");
+                match reload(engine).await {
+                    Ok(reloaded) => {
+                        tokio::spawn(log_outcome(Arc::clone(engine), reloaded));
+                    }
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "reload failed");
+                    }
                 }
             }
             _ = ping.tick() => {
@@ -171,28 +180,84 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
     }
 }
 
-async fn look(engine: &Arc<Engine>) -> Result<(), OperationError> {
+/// A full look; returns the repairs that it has started.
+async fn look(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationError> {
     supervisor::look(engine).await?;
-    drift::repair(engine).await?;
-    Ok(())
+    drift::repair(engine).await
 }
 
-/// Reads `node.toml`, templates, plans and specs again and applies what changed.
-///
-/// Returns what the specs lead to, and the faults of those that are not valid.
-pub async fn reload(
-    engine: &Arc<Engine>,
-) -> Result<(Vec<ApplyPlan>, Vec<OperationError>), OperationError> {
+/// What a reload has started and found.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The tenants that are put right because they were not as recorded, then what the specs
+    /// lead to; each with its operation at its beginning.
+    pub plans: Vec<ApplyPlan>,
+    /// The faults of specs that are not valid.
+    pub faults: Vec<OperationError>,
+}
+
+/// Reads `node.toml`, templates, plans and specs again, puts right what is not as recorded and
+/// applies what changed.
+pub async fn reload(engine: &Arc<Engine>) -> Result<Reloaded, OperationError> {
     notify(&[NotifyState::Status("reading settings and specs again")]);
     let settings =
         read_settings(&engine.layout).map_err(|error| OperationError::Settings(Box::new(error)))?;
     let catalog =
         specs_dir::load_catalog(&engine.layout.templates_dir(), &engine.layout.plans_dir())?;
     engine.replace_settings(settings, catalog);
-    look(engine).await?;
+    let mut plans: Vec<_> = look(engine).await?.into_iter().map(repair_plan).collect();
     let outcome = specs_dir::apply_directory(engine).await;
     notify(&[NotifyState::Status(&status_line(engine).await)]);
-    outcome
+    let (specs, faults) = outcome?;
+    // A tenant that is put right is not also one that does not change.
+    let told: BTreeSet<_> = plans.iter().map(|plan| plan.tenant.clone()).collect();
+    let is_news =
+        |plan: &ApplyPlan| plan.change != Change::None || !told.contains(&plan.tenant);
+    plans.extend(specs.into_iter().filter(is_news));
+    Ok(Reloaded { plans, faults })
+}
+
+fn repair_plan(operation: Operation) -> ApplyPlan {
+    ApplyPlan {
+        tenant: operation
+            .tenant
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        change: Change::Repair,
+        files: Vec::new(),
+        operation: Some(operation),
+    }
+}
+
+/// Waits for all that a reload has started and logs what came of it: who sent a signal gets
+/// no other answer.
+async fn log_outcome(engine: Arc<Engine>, reloaded: Reloaded) {
+    let started = reloaded.plans.into_iter().filter_map(|plan| plan.operation);
+    let (mut changed, mut failed) = (0, reloaded.faults.len());
+    for mut operation in started {
+        while operation.status == OperationStatus::Running {
+            let step = operation.step.clone();
+            let news = engine.operation(operation.id, A_WHILE, step.as_deref());
+            match news.await {
+                Ok(news) => operation = news,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    return tracing::error!(error, "cannot tell what came of the reload");
+                }
+            }
+        }
+        // The operation itself has logged why.
+        match operation.status {
+            OperationStatus::Failed => failed += 1,
+            OperationStatus::Succeeded | OperationStatus::Running => changed += 1,
+        }
+    }
+    if failed > 0 {
+        tracing::error!(changed, failed, "reload: {changed} changed, {failed} failed");
+    } else {
+        tracing::info!(changed, "reload: {changed} changed, none failed");
+    }
 }
 
 /// The node's settings.

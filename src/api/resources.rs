@@ -165,6 +165,8 @@ pub enum Change {
     Create,
     /// It gets a new revision and is restarted.
     Update,
+    /// Its units or its agent were not as recorded and are put right.
+    Repair,
     /// It is as the spec says.
     None,
 }

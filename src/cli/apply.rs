@@ -1,5 +1,6 @@
 //! `apply`: reads specs, sends them in one request, follows what comes of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::Read;
 
@@ -69,6 +70,7 @@ pub fn planned(plans: &[ApplyPlan], paint: Paint) -> String {
         let would = match plan.change {
             Change::Create => format!("be {}", paint.good("created")),
             Change::Update => format!("be {}", paint.warn("updated")),
+            Change::Repair => format!("be {}", paint.warn("put right")),
             Change::None => "not change".to_owned(),
         };
         let _ = writeln!(text, "{} would {would}", plan.tenant);
@@ -82,11 +84,12 @@ pub fn planned(plans: &[ApplyPlan], paint: Paint) -> String {
 /// What happened, one line per tenant.
 pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
     let mut table = Table::new(&["TENANT", "CHANGE", "RESULT"], paint);
-    let mut failed = 0;
+    let (mut failed, mut put_right) = (0, 0);
     for plan in plans {
         let change = match plan.change {
             Change::Create => "create",
             Change::Update => "update",
+            Change::Repair => "repair",
             Change::None => "none",
         };
         let result = match &plan.operation {
@@ -97,6 +100,10 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
                     OperationStatus::Failed => {
                         failed += 1;
                         cell.fg(Color::Red)
+                    }
+                    _ if plan.change == Change::Repair => {
+                        put_right += 1;
+                        cell
                     }
                     _ => cell,
                 }
@@ -110,11 +117,15 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
         table.render()
     };
     let unchanged = plans.iter().filter(|plan| plan.operation.is_none()).count();
+    let tenants: BTreeSet<_> = plans.iter().map(|plan| &plan.tenant).collect();
+    let _ = write!(text, "{}: ", counted(tenants.len(), "tenant"));
+    if put_right > 0 {
+        let _ = write!(text, "{put_right} put right, ");
+    }
+    let applied = plans.len() - unchanged - failed - put_right;
     let _ = writeln!(
         text,
-        "{}: {} applied, {unchanged} unchanged, {failed} failed",
-        counted(plans.len(), "tenant"),
-        plans.len() - unchanged - failed,
+        "{applied} applied, {unchanged} unchanged, {failed} failed"
     );
     text
 }
@@ -184,6 +195,7 @@ fn document(name: &str, bytes: Vec<u8>) -> Result<Document, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::OperationKind;
 
     fn plan(tenant: &str, change: Change, operation: Option<Operation>) -> ApplyPlan {
         let file = format!("/etc/containers/systemd/tenantd/{tenant}/tenant-{tenant}.container");
@@ -226,6 +238,27 @@ mod tests {
         beta     none    as it should be
         gamma-2  update  failed after 3.2 s
         3 tenants: 1 applied, 1 unchanged, 1 failed
+        ");
+    }
+
+    #[test]
+    fn what_a_reload_put_right_is_told_beside_what_it_applied() {
+        use crate::cli::samples::{failed, succeeded};
+        let repaired = |operation: Operation| Operation {
+            kind: OperationKind::Reconcile,
+            ..operation
+        };
+        let plans = [
+            plan("acme", Change::Repair, Some(repaired(succeeded("acme")))),
+            plan("beta", Change::Repair, Some(repaired(failed("beta")))),
+            plan("acme", Change::Update, Some(succeeded("acme"))),
+        ];
+        insta::assert_snapshot!(summary(&plans, Paint(false)), @r"
+        TENANT  CHANGE  RESULT
+        acme    repair  put right in 3.2 s
+        beta    repair  failed after 3.2 s
+        acme    update  applied in 3.2 s
+        2 tenants: 1 put right, 1 applied, 0 unchanged, 1 failed
         ");
     }
 

@@ -130,7 +130,7 @@ pub enum Command {
     /// Check the host for what tenantd needs, and say what to do.
     #[command(after_help = "Example:\n  tenantd doctor")]
     Doctor(Output),
-    /// Have the daemon read node.toml and tenants.d again.
+    /// Read node.toml and tenants.d again, and put right what is not as recorded.
     #[command(after_help = "Example:\n  tenantd reload")]
     Reload,
     /// Print the version.

@@ -42,20 +42,18 @@ pub async fn doctor(client: &Client, console: Console, output: Output) -> Result
     }
 }
 
-/// `reload`: follows what the specs lead to, and reports those that are not valid.
+/// `reload`: follows what is put right and what the specs lead to, and reports those that are
+/// not valid.
 pub async fn reload(client: &Client, console: Console) -> Result<(), CliError> {
     let report: ReloadReport = client.post("/v1/reload", &json!({})).await?;
-    let plans = report.plans.len();
-    let applied = apply::carry_out(client, console, report.plans, false).await;
-    match applied {
-        Err(CliError::Several { mut failures, .. }) => {
-            let total = plans + report.problems.len();
-            failures.extend(report.problems);
-            output::all_well(failures, total)
-        }
-        Err(error) => Err(error),
-        Ok(()) => output::all_well(report.problems, plans),
-    }
+    let total = report.plans.len() + report.problems.len();
+    let mut failures = match apply::carry_out(client, console, report.plans, false).await {
+        Ok(()) => Vec::new(),
+        Err(CliError::Several { failures, .. }) => failures,
+        Err(error) => return Err(error),
+    };
+    failures.extend(report.problems);
+    output::all_well(failures, total)
 }
 
 /// `version`: this binary's, and the daemon's where it is another one.

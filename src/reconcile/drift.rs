@@ -10,16 +10,17 @@ use super::error::OperationError;
 use super::observe::drift;
 use crate::host::systemd::ActiveState;
 use crate::quadlet::UnitSet;
-use crate::state::{OperationKind, Wanted};
+use crate::state::{Operation, OperationKind, Wanted};
 use crate::tenant::TenantId;
 
 /// Who the audit log names for repairs.
 const ACTOR: &str = "tenantd";
 
-/// Starts an operation for every tenant whose files or agent are not as recorded.
+/// Starts an operation for every tenant whose files or agent are not as recorded, and returns
+/// the operations at their beginning.
 ///
 /// An agent that systemd has given up stays so: starting it again is the operator's decision.
-pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<TenantId>, OperationError> {
+pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationError> {
     let mut candidates = Vec::new();
     for row in engine.database.tenants().await? {
         let Some(number) = row.current_revision else {
@@ -49,16 +50,14 @@ pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<TenantId>, OperationErro
             .collect()
     })
     .await;
-    for tenant in &drifted {
+    let mut repairs = Vec::new();
+    for tenant in drifted {
         tracing::warn!(%tenant, "not as recorded; putting it right");
-        engine
-            .submit(
-                OperationKind::Reconcile,
-                Some(tenant.clone()),
-                json!({}),
-                ACTOR.to_owned(),
-            )
+        let actor = ACTOR.to_owned();
+        let repair = engine
+            .submit(OperationKind::Reconcile, Some(tenant), json!({}), actor)
             .await?;
+        repairs.push(repair);
     }
-    Ok(drifted)
+    Ok(repairs)
 }

@@ -35,7 +35,10 @@ fn units_edited_or_deleted_by_hand_are_put_right_without_a_restart() {
         ] {
             ensure!(diff.contains(line), "{line:?} is not in {diff}");
         }
-        host.tenantd(["reload"])?;
+        // The command ends when it is done, and says so.
+        let told = host.tenantd(["reload"])?.stdout;
+        ensure!(told.contains("repair  put right in "), "{told}");
+        ensure!(differences(host)?.is_empty(), "reload did not wait");
         is_put_right(host)?;
         ensure!(self::running(host)? == running, "the agent was restarted");
 
@@ -45,7 +48,15 @@ fn units_edited_or_deleted_by_hand_are_put_right_without_a_restart() {
              systemctl daemon-reload"
         ))?;
         ensure!(differences(host)?.contains("--- /dev/null"));
-        host.tenantd(["reload"])?;
+        // Who sends a signal finds in the log what came of it.
+        host.machine
+            .run(["systemctl", "reload", "tenantd.service"])?;
+        host.machine
+            .wait_until("the outcome in the log", LIMIT, |machine| {
+                let log = machine.journal(["--unit=tenantd.service"])?;
+                let told = log.contains("reload: 1 changed, none failed");
+                Ok(if told { Ok(()) } else { Err(log) })
+            })?;
         is_put_right(host)?;
         ensure!(self::running(host)? == running, "the agent was restarted");
 

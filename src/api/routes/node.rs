@@ -12,9 +12,9 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiResult;
 use crate::api::{ApplyPlan, CheckResult, NodeStatus, Problem};
-use crate::daemon;
+use crate::daemon::{self, Reloaded};
 use crate::node::doctor;
-use crate::reconcile::Engine;
+use crate::reconcile::{Engine, OperationError};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<Arc<Engine>> {
@@ -42,7 +42,8 @@ async fn check(State(engine): State<Arc<Engine>>) -> Json<Vec<CheckResult>> {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ReloadReport {
-    /// What the files under `tenants.d` lead to.
+    /// Tenants that were not as recorded and are put right, and what the files under
+    /// `tenants.d` lead to.
     pub plans: Vec<ApplyPlan>,
     /// Files that are not valid; their tenants are left as they are.
     pub problems: Vec<Problem>,
@@ -52,11 +53,8 @@ pub struct ReloadReport {
 #[utoipa::path(post, path = "/v1/reload", tag = "node",
     responses((status = 202, body = ReloadReport), (status = 400, body = Problem)))]
 async fn reload(State(engine): State<Arc<Engine>>) -> ApiResult<(StatusCode, Json<ReloadReport>)> {
-    let (plans, faults) = daemon::reload(&engine).await?;
-    let problems = faults
-        .iter()
-        .map(crate::reconcile::OperationError::problem)
-        .collect();
+    let Reloaded { plans, faults } = daemon::reload(&engine).await?;
+    let problems = faults.iter().map(OperationError::problem).collect();
     Ok((StatusCode::ACCEPTED, Json(ReloadReport { plans, problems })))
 }
 
