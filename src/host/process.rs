@@ -90,6 +90,22 @@ pub async fn run(
     }
 }
 
+/// As [`run`], for a thread that may block; not for one that carries asynchronous tasks.
+pub fn run_blocking(
+    command: std::process::Command,
+    timeout: Duration,
+    limit: usize,
+) -> Result<Output, ProcessError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ProcessError::Start {
+            program: command.get_program().to_string_lossy().into_owned(),
+            source,
+        })?;
+    runtime.block_on(run(command.into(), timeout, limit))
+}
+
 /// One process, told apart from a later one with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {

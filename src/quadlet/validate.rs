@@ -4,14 +4,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::complaint::{self, Complaint, Gate};
 use super::unit_set::{UnitFile, UnitSet};
+use crate::host::process::{self, Output, ProcessError};
 use crate::layout::{Layout, UnitNames};
 use crate::tenant::TenantId;
+
+/// Longest time for each program. A hundred tenants take the two of them a second together; on
+/// a host so busy that a minute is not enough, nothing should be installed either.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Most bytes of complaints that are read, thousands of lines.
+const MOST_SAID: usize = 1 << 20;
 
 /// The host's programs.
 #[derive(Debug, Clone)]
@@ -49,7 +58,18 @@ pub enum ValidateError {
         /// The program.
         program: Utf8PathBuf,
         /// The cause.
-        source: io::Error,
+        source: ProcessError,
+    },
+    /// A program did not come to its end.
+    #[error(
+        "{program} did not end within {} s and was killed; run it by hand to see where it hangs",
+        limit.as_secs()
+    )]
+    Hung {
+        /// The program.
+        program: Utf8PathBuf,
+        /// The time it was given.
+        limit: Duration,
     },
     /// A program failed without saying which unit is at fault.
     #[error("{program} failed ({status}) and named no unit: {output}")]
@@ -99,13 +119,12 @@ pub fn validate(
         .map_err(|error| stage_error(Utf8Path::new("/tmp"))(error.into_io_error()))?;
     let stage = Stage::fill(&root, layout, sets)?;
 
-    let generator = run(
-        Command::new(&tools.generator)
-            .arg("-no-kmsg-log")
-            .arg(stage.generated.as_str())
-            .env("QUADLET_UNIT_DIRS", &stage.quadlets),
-        &tools.generator,
-    )?;
+    let mut generator = Command::new(&tools.generator);
+    generator
+        .arg("-no-kmsg-log")
+        .arg(stage.generated.as_str())
+        .env("QUADLET_UNIT_DIRS", &stage.quadlets);
+    let generator = run(generator, &tools.generator, LIMIT)?;
     let said = text(&generator);
     let mut complaints = complaint::of_generator(&said, &stage.tenants);
     if !generator.status.success() && complaints.is_empty() {
@@ -117,21 +136,20 @@ pub fn validate(
     }
     complaints.extend(stage.vanished());
 
-    let verifier = run(
-        Command::new(&tools.analyze)
-            // Without `--recursive-errors=`: `no` would leave out the dependencies, and with them
-            // every ordering cycle; `yes` would fail for faults of units that are not ours.
-            .args(["verify", "--man=no", "--generators=yes"])
-            .args(stage.generated_units()?)
-            .arg("default.target")
-            .env("SYSTEMD_LOG_LEVEL", "warning")
-            // The colon at the end keeps the host's own directories, after the staged ones.
-            .env(
-                "SYSTEMD_UNIT_PATH",
-                format!("{}:{}:{}:", stage.units, layout.unit_dir(), stage.generated),
-            ),
-        &tools.analyze,
-    )?;
+    let mut verifier = Command::new(&tools.analyze);
+    verifier
+        // Without `--recursive-errors=`: `no` would leave out the dependencies, and with them
+        // every ordering cycle; `yes` would fail for faults of units that are not ours.
+        .args(["verify", "--man=no", "--generators=yes"])
+        .args(stage.generated_units()?)
+        .arg("default.target")
+        .env("SYSTEMD_LOG_LEVEL", "warning")
+        // The colon at the end keeps the host's own directories, after the staged ones.
+        .env(
+            "SYSTEMD_UNIT_PATH",
+            format!("{}:{}:{}:", stage.units, layout.unit_dir(), stage.generated),
+        );
+    let verifier = run(verifier, &tools.analyze, LIMIT)?;
     let said = text(&verifier);
     let found = complaint::of_verifier(&said, &stage.tenants);
     if !verifier.status.success() && found.is_empty() && complaints.is_empty() {
@@ -270,15 +288,15 @@ fn stage_error(path: &Utf8Path) -> impl FnOnce(io::Error) -> ValidateError {
     |source| ValidateError::Stage { path, source }
 }
 
-fn run(command: &mut Command, program: &Utf8Path) -> Result<Output, ValidateError> {
-    command
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|source| ValidateError::Run {
-            program: program.to_owned(),
-            source,
-        })
+fn run(mut command: Command, program: &Utf8Path, limit: Duration) -> Result<Output, ValidateError> {
+    command.env("LC_ALL", "C");
+    process::run_blocking(command, limit, MOST_SAID).map_err(|error| {
+        let program = program.to_owned();
+        match error {
+            ProcessError::Timeout { limit, .. } => ValidateError::Hung { program, limit },
+            source => ValidateError::Run { program, source },
+        }
+    })
 }
 
 fn text(output: &Output) -> String {
@@ -321,6 +339,10 @@ mod tests {
             matches!(failed, ValidateError::Unexplained { .. }),
             "{failed}"
         );
+        let mut hanging = Command::new("sleep");
+        hanging.arg("600");
+        let hung = run(hanging, "sleep".into(), Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(hung, ValidateError::Hung { .. }), "{hung}");
         let missing = check("/nonexistent/generator", &[OPENCLAW]).unwrap_err();
         assert!(matches!(missing, ValidateError::Run { .. }), "{missing}");
     }
