@@ -3,6 +3,7 @@
 //! It wakes nobody itself: its unit wants `tenantd-awake@`.
 
 mod agent;
+mod departure;
 mod refusal;
 mod traffic;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::tenant::{HttpProbe, Runtime};
 
 use agent::Agent;
+use departure::hung_up;
 use refusal::Refusal;
 pub use traffic::Totals;
 use traffic::{Counters, relay};
@@ -169,7 +171,7 @@ impl Door {
             self.counters.refusal();
             return Refusal::Held(reason).send(client).await;
         }
-        match self.reach_agent().await {
+        match self.reach_agent(&client).await {
             Ok(agent) => relay(client, agent, &self.counters).await,
             Err(refusal) => {
                 self.counters.refusal();
@@ -178,16 +180,20 @@ impl Door {
         }
     }
 
-    async fn reach_agent(&self) -> Result<tokio::net::TcpStream, Refusal<'_>> {
+    async fn reach_agent(&self, client: &UnixStream) -> Result<TcpStream, Refusal<'_>> {
         if let Some(stream) = self.agent.dial_if_ready().await {
             return Ok(stream);
         }
         let Ok(_place) = self.waiting.try_acquire() else {
             return Err(Refusal::Crowded);
         };
-        let stream = timeout(self.settings.patience, self.agent.wait_and_dial()).await;
-        self.agent_missed.store(stream.is_err(), Ordering::Relaxed);
-        stream.map_err(|_| Refusal::NotThere)
+        let stream = tokio::select! {
+            stream = timeout(self.settings.patience, self.agent.wait_and_dial()) => stream.ok(),
+            // Its place is for somebody who still waits.
+            () = hung_up(client) => None,
+        };
+        self.agent_missed.store(stream.is_none(), Ordering::Relaxed);
+        stream.ok_or(Refusal::NotThere)
     }
 }
 

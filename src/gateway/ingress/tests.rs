@@ -177,6 +177,28 @@ async fn a_hundred_clients_of_a_broken_agent_all_get_an_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_hangs_up_frees_its_place() {
+    let house = House::open(|settings| {
+        settings.waiting = 1;
+        settings.drain = Duration::from_mins(1);
+    });
+    let (mut one, mut other) = (house.connect().await, house.connect().await);
+    // Whoever of the two is refused, the other one waits.
+    let refused = tokio::select! {
+        answer = ask(&mut one) => answer,
+        answer = ask(&mut other) => answer,
+    };
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(!house.door.is_finished());
+    drop((one, other));
+    // A door with somebody before it would stay for the minute that is left.
+    let (left, totals) = timeout(Duration::from_secs(20), house.close())
+        .await
+        .unwrap();
+    assert_eq!((left, totals.connections), (Left::Told, 2));
+}
+
+#[tokio::test]
 async fn a_held_tenant_is_refused_with_the_reason() {
     let house = House::open(|settings| settings.held = Some("unpaid".to_owned()));
     let answer = ask(&mut house.connect().await).await;
