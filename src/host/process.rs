@@ -1,9 +1,12 @@
 //! Other processes: runs a program to its end, with a limit on its time and on what it may
-//! say, and tells whether a process still is. What that means is the caller's business.
+//! say; tells whether a process still is, and signals one. What that means is the caller's business.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpgid};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -124,6 +127,31 @@ impl ProcessId {
         Self { pid, started }
     }
 
+    /// The process that has this number now.
+    pub fn of(pid: u32) -> Option<Self> {
+        let started = Stat::read(pid)?.started;
+        Some(Self { pid, started })
+    }
+
+    /// Sends a signal to it, and to the whole group where it leads one; nothing once it has ended.
+    pub fn signal(self, signal: Signal) -> std::io::Result<()> {
+        // Zero, and what has another sign, would mean other processes.
+        let pid = match i32::try_from(self.pid) {
+            Ok(pid) if pid > 1 && self.is_alive() => Pid::from_raw(pid),
+            _ => return Ok(()),
+        };
+        let sent = if getpgid(Some(pid)) == Ok(pid) {
+            killpg(pid, signal)
+        } else {
+            kill(pid, signal)
+        };
+        match sent {
+            // It ended meanwhile.
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether it still runs. A process that ended and was not waited for does not.
     pub fn is_alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !stat.ended)
@@ -196,6 +224,20 @@ mod tests {
             ..own
         };
         assert!(!earlier.is_alive());
+    }
+
+    #[test]
+    fn a_signal_reaches_the_group_that_a_process_leads() {
+        use std::os::unix::process::CommandExt;
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 600; true"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let leader = ProcessId::of(child.id()).unwrap();
+        leader.signal(Signal::SIGKILL).unwrap();
+        assert!(!child.wait().unwrap().success());
+        leader.signal(Signal::SIGKILL).unwrap();
     }
 
     #[test]

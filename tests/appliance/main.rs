@@ -8,6 +8,7 @@ mod crashes;
 mod docs;
 mod doors;
 mod drift;
+mod exec;
 mod host;
 mod isolation;
 mod life;

@@ -6,12 +6,15 @@ use std::pin::Pin;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::ExecInspectResponse;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
+use nix::sys::signal::Signal;
 use tokio::io::AsyncWrite;
 
 use super::Podman;
 use super::error::{self, PodmanError};
+use crate::host::process::ProcessId;
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -142,15 +145,37 @@ impl ExecControl {
 
     /// How the command ended; `None` while it runs.
     pub async fn exit_code(&self) -> Result<Option<i64>, PodmanError> {
-        let answer = self
-            .podman
-            .docker
-            .inspect_exec(&self.id)
-            .await
-            .map_err(|error| error::docker("inspect the command", &self.id, error))?;
+        let answer = self.inspect().await?;
         Ok(match answer.running {
             Some(true) => None,
             _ => answer.exit_code,
         })
+    }
+
+    /// Sends a signal to the command and what it has started; nothing once it has ended.
+    ///
+    /// Podman's API has no call for it, but names the command's process on the host.
+    pub async fn signal(&self, signal: Signal) -> Result<(), PodmanError> {
+        let answer = self.inspect().await?;
+        let pid = answer.pid.filter(|_| answer.running == Some(true));
+        let process = pid
+            .and_then(|pid| u32::try_from(pid).ok())
+            .and_then(ProcessId::of);
+        let Some(process) = process else {
+            return Ok(());
+        };
+        process.signal(signal).map_err(|source| PodmanError::Broken {
+            verb: "signal the command",
+            object: self.id.clone(),
+            source: source.into(),
+        })
+    }
+
+    async fn inspect(&self) -> Result<ExecInspectResponse, PodmanError> {
+        self.podman
+            .docker
+            .inspect_exec(&self.id)
+            .await
+            .map_err(|error| error::docker("inspect the command", &self.id, error))
     }
 }

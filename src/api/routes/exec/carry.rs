@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
@@ -21,6 +22,13 @@ const CODE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two questions for the exit code.
 const CODE_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a command may take to end once its user has gone: enough to write a file, and too
+/// short to be forgotten.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// Pause between two looks whether it has ended.
+const END_PAUSE: Duration = Duration::from_millis(200);
+
 /// What a running command can be asked, beside its streams. Tests have one of their own.
 pub(super) trait Control: Send + Sync {
     /// Tells its terminal the size.
@@ -30,6 +38,9 @@ pub(super) trait Control: Send + Sync {
         columns: u16,
     ) -> impl Future<Output = Result<(), PodmanError>> + Send;
 
+    /// Signals it and what it has started.
+    fn signal(&self, signal: Signal) -> impl Future<Output = Result<(), PodmanError>> + Send;
+
     /// How it ended; none while it runs.
     fn exit_code(&self) -> impl Future<Output = Result<Option<i64>, PodmanError>> + Send;
 }
@@ -37,6 +48,10 @@ pub(super) trait Control: Send + Sync {
 impl Control for ExecControl {
     async fn resize(&self, rows: u16, columns: u16) -> Result<(), PodmanError> {
         Self::resize(self, rows, columns).await
+    }
+
+    async fn signal(&self, signal: Signal) -> Result<(), PodmanError> {
+        Self::signal(self, signal).await
     }
 
     async fn exit_code(&self) -> Result<Option<i64>, PodmanError> {
@@ -58,8 +73,8 @@ pub(super) async fn carry(
     let mut frames = FramedWrite::new(write, Frames);
     let ended = tokio::select! {
         Gone = take_in(FramedRead::new(read, Frames), input, control) => {
-            tracing::info!("exec: its user has gone");
-            return;
+            tracing::info!("exec: its user has gone; ending the command");
+            return see_off(control, GRACE).await;
         }
         ended = give_out(output, &mut frames) => ended,
     };
@@ -70,11 +85,37 @@ pub(super) async fn carry(
             StatusCode::BAD_GATEWAY,
             &error,
         ))),
-        Err(Broken::Connection) => return,
+        Err(Broken::Connection) => return see_off(control, GRACE).await,
     };
     // Nobody may be listening any more; there is nobody to tell.
     let _ = frames.send(last).await;
     let _ = frames.into_inner().shutdown().await;
+}
+
+/// Ends a command that nobody listens to any more, as a terminal that is closed does; one that
+/// ignores that is killed after `grace`.
+pub(super) async fn see_off(control: &impl Control, grace: Duration) {
+    for signal in [Signal::SIGHUP, Signal::SIGKILL] {
+        if let Err(error) = control.signal(signal).await {
+            let error = &error as &dyn std::error::Error;
+            return tracing::warn!(error, "exec: the command cannot be ended");
+        }
+        let ended = tokio::time::timeout(grace, code(control, END_PAUSE));
+        if let Ok(Ok(_)) = ended.await {
+            return;
+        }
+    }
+    tracing::warn!("exec: the command does not end");
+}
+
+/// The exit code, as soon as Podman knows it.
+async fn code(control: &impl Control, pause: Duration) -> Result<i64, PodmanError> {
+    loop {
+        match control.exit_code().await? {
+            Some(code) => return Ok(code),
+            None => tokio::time::sleep(pause).await,
+        }
+    }
 }
 
 /// The user's side of the connection has closed, or is not to be understood.
@@ -142,17 +183,8 @@ async fn give_out(
 
 /// The last frame of a command whose output has ended.
 async fn end(control: &impl Control, patience: Duration) -> Frame {
-    let code = async {
-        loop {
-            // The output ends a moment before Podman knows the code.
-            match control.exit_code().await {
-                Ok(None) => tokio::time::sleep(CODE_PAUSE).await,
-                Ok(Some(code)) => return Ok(code),
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    match tokio::time::timeout(patience, code).await {
+    // The output ends a moment before Podman knows the code.
+    match tokio::time::timeout(patience, code(control, CODE_PAUSE)).await {
         Ok(Ok(code)) => Frame::Exit(i32::try_from(code).unwrap_or(i32::MAX)),
         Ok(Err(error)) => Frame::Problem(Box::new(Problem::of(
             "exec-failed",
@@ -177,10 +209,11 @@ mod tests {
 
     use super::*;
 
-    /// Answers the questions for the code in turn, and remembers the sizes.
+    /// Answers the questions for the code in turn, and remembers sizes and signals.
     struct Fake {
         codes: Mutex<VecDeque<Option<i64>>>,
         sizes: Mutex<Vec<(u16, u16)>>,
+        signals: Mutex<Vec<Signal>>,
     }
 
     impl Fake {
@@ -188,6 +221,7 @@ mod tests {
             Self {
                 codes: Mutex::new(codes.into()),
                 sizes: Mutex::default(),
+                signals: Mutex::default(),
             }
         }
     }
@@ -195,6 +229,11 @@ mod tests {
     impl Control for Fake {
         async fn resize(&self, rows: u16, columns: u16) -> Result<(), PodmanError> {
             self.sizes.lock().unwrap().push((rows, columns));
+            Ok(())
+        }
+
+        async fn signal(&self, signal: Signal) -> Result<(), PodmanError> {
+            self.signals.lock().unwrap().push(signal);
             Ok(())
         }
 
@@ -305,11 +344,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_who_leaves_ends_the_carrying() {
+    async fn a_user_who_leaves_ends_the_command() {
         let (sent, received, daemon) = connected();
         drop((sent, received));
         let silent = stream::pending().boxed();
         let input = Box::pin(tokio::io::sink());
-        carry(daemon, silent, input, &Fake::ending([])).await;
+        let control = Fake::ending([Some(129)]);
+        carry(daemon, silent, input, &control).await;
+        assert_eq!(control.signals.lock().unwrap()[..], [Signal::SIGHUP]);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_mind_that_its_user_has_gone_is_killed() {
+        let control = Fake::ending([]);
+        see_off(&control, Duration::ZERO).await;
+        let signals = control.signals.lock().unwrap();
+        assert_eq!(signals[..], [Signal::SIGHUP, Signal::SIGKILL]);
     }
 }

@@ -27,7 +27,7 @@ use crate::reconcile::{Engine, OperationError};
 use crate::state::AuditEntry;
 use crate::tenant::TenantId;
 
-use carry::carry;
+use carry::{GRACE, carry, see_off};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<Arc<Engine>> {
@@ -118,6 +118,7 @@ async fn exec(
             }
             Err(error) => {
                 tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "exec: no upgrade");
+                see_off(&running.control, GRACE).await;
             }
         }
     });
