@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use camino::Utf8Path;
+use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
 
 use super::args::RestoreArgs;
@@ -12,12 +14,12 @@ use super::error::CliError;
 use super::follow::{follow, problem};
 use super::human;
 use super::output;
-use crate::api::RestoreRequest;
+use crate::api::{Problem, RestoreRequest};
 use crate::backup::Silent;
 use crate::daemon;
 use crate::host::files;
-use crate::host::systemd::Systemd;
-use crate::layout::Layout;
+use crate::host::systemd::{JobResult, Systemd};
+use crate::layout::{Layout, UnitNames};
 use crate::node::KeyFiles;
 use crate::protect;
 use crate::state::Operation;
@@ -120,13 +122,49 @@ async fn restore_node(
     let (report, tenants) =
         protect::restore_node(layout, &settings, &identity, Arc::new(Silent)).await?;
     console.print(&format!(
-        "the node is back as of {}: {}; their state follows as they start\n",
+        "the node is back as of {}: {}; their state follows\n",
         report.taken_at,
         human::counted(tenants.len(), "tenant")
     ))?;
     systemd.start(DAEMON).await?;
-    console.print("tenantd is running; `tenantd list` shows how far the tenants are\n")
+    console.print("tenantd is running; `tenantd list` shows how far the tenants are\n")?;
+    let total = tenants.len();
+    let failures = bring_back(console, &systemd, tenants).await;
+    output::all_well(failures, total)
 }
+
+/// Has every tenant's restore unit run, those of held tenants too: nothing else would start
+/// them, and a reboot takes the identity away that they need.
+async fn bring_back(
+    console: Console,
+    systemd: &Systemd,
+    tenants: Vec<TenantId>,
+) -> Vec<Problem> {
+    let start = async |tenant: TenantId| {
+        let unit = UnitNames(&tenant).instance("restore", "service");
+        (systemd.start(&unit).await, tenant)
+    };
+    let mut restored = stream::iter(tenants).map(start).buffer_unordered(AT_A_TIME);
+    let mut failures = Vec::new();
+    while let Some((result, tenant)) = restored.next().await {
+        if let Ok(JobResult::Done) = result {
+            console.tell(&format!("{tenant}: its state is back\n"));
+            continue;
+        }
+        failures.push(Problem::new(
+            "restore-failed",
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!(
+                "tenant {tenant}: its state is not back; `journalctl --unit 'tenantd-restore@*'` \
+                 tells why, `tenantd restore {tenant} --identity FILE` tries again"
+            ),
+        ));
+    }
+    failures
+}
+
+/// Tenants whose restore is waited for at a time; the daemon starts those that run by itself.
+const AT_A_TIME: usize = 2;
 
 /// The daemon's unit.
 const DAEMON: &str = "tenantd.service";

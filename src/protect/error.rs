@@ -71,6 +71,9 @@ pub enum ProtectError {
         #[source]
         source: RestoreError,
     },
+    /// What an order asked for did not come about, and the order is gone.
+    #[error(transparent)]
+    Ordered(Box<ProtectError>),
     /// There is no repository.
     #[error("there is no backup of {0}")]
     NoRepository(String),

@@ -1,5 +1,5 @@
 //! Rebuilds a node on an empty machine from its own repository: settings, specs, state
-//! database and catalogue. The tenants' state follows when their units start.
+//! database and catalogue. The tenants' state follows when their restore units start.
 
 use std::fs;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use crate::tenant::TenantId;
 /// Rebuilds this node. The machine must have been set up (`tenantd init` with the operator's
 /// root key, recipients and store) and have no tenants; the daemon must not run.
 ///
-/// The identity is handed to the tenants' restore units on tmpfs and is not kept.
+/// The identity is handed to the tenants' restore units on tmpfs and is not kept: only when
+/// they have run, those of held tenants too, may the machine be rebooted.
 pub async fn restore_node(
     layout: &Layout,
     settings: &NodeSettings,
@@ -47,6 +48,7 @@ pub async fn restore_node(
             &RestoreOrder {
                 snapshot: None,
                 identity,
+                until_done: true,
             },
         )?;
     }

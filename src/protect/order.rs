@@ -1,5 +1,5 @@
 //! Restore orders: what the daemon asks a tenant's restore unit to bring back.
-//! They are on tmpfs, because they may hold an identity, and gone after one attempt.
+//! They are on tmpfs, because they may hold an identity, and end with what was asked for.
 
 use camino::Utf8PathBuf;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +17,9 @@ pub struct RestoreOrder {
     pub snapshot: Option<u64>,
     /// The identity to read it with; that of the host when none.
     pub identity: Option<SecretString>,
+    /// Whether it stays until it is carried out. One that does not is tried once: the state
+    /// that is there runs on, and nothing may replace it when nobody expects it any more.
+    pub until_done: bool,
 }
 
 /// The order as it is on tmpfs.
@@ -24,6 +27,7 @@ pub struct RestoreOrder {
 struct Written {
     snapshot: Option<u64>,
     identity: Option<String>,
+    until_done: bool,
 }
 
 fn path(layout: &Layout, tenant: &TenantId) -> Utf8PathBuf {
@@ -51,6 +55,7 @@ pub fn write_order(
             .identity
             .as_ref()
             .map(|text| text.expose_secret().to_owned()),
+        until_done: order.until_done,
     };
     let bytes = serde_json::to_vec(&written).map_err(|source| ProtectError::Document {
         path: path.clone(),
@@ -75,6 +80,7 @@ pub(super) fn read_order(
     Ok(Some(RestoreOrder {
         snapshot: written.snapshot,
         identity: written.identity.map(SecretString::from),
+        until_done: written.until_done,
     }))
 }
 
@@ -98,11 +104,12 @@ mod tests {
         let order = RestoreOrder {
             snapshot: Some(7),
             identity: Some("AGE-SECRET".into()),
+            until_done: true,
         };
         assert!(!format!("{order:?}").contains("AGE-SECRET"));
         write_order(&layout, &tenant, &order).unwrap();
         let found = read_order(&layout, &tenant).unwrap().unwrap();
-        assert_eq!(found.snapshot, Some(7));
+        assert_eq!((found.snapshot, found.until_done), (Some(7), true));
         assert_eq!(found.identity.unwrap().expose_secret(), "AGE-SECRET");
         remove_order(&layout, &tenant).unwrap();
         remove_order(&layout, &tenant).unwrap();

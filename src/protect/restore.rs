@@ -106,14 +106,19 @@ pub async fn restore_if_wanted(
         Ok(Some(report))
     }
     .await;
-    // An order is tried once: a failed one must not be tried again at the next start.
-    if order.is_some() {
+    let is_once = order.as_ref().is_some_and(|order| !order.until_done);
+    if order.is_some() && (is_once || restored.is_ok()) {
         remove_order(layout, tenant)?;
     }
     if let Ok(Some(report)) = &restored {
         write_restore_report(layout, tenant, report)?;
     }
-    restored
+    match restored {
+        // Asked for and not there: that is not what no state at all is to a new tenant.
+        Ok(None) if is_once => Err(ProtectError::NoRepository(tenant.to_string())),
+        Err(error) if is_once => Err(ProtectError::Ordered(Box::new(error))),
+        restored => restored,
+    }
 }
 
 /// Restores a snapshot of `name` into the new directory `to`; changes nothing else.

@@ -15,6 +15,22 @@ fn a_tenant_is_applied_backed_up_restored_and_removed() {
         host.tenantd(["restore", "foo-bar"])?;
         host.expect("foo-bar", "note", "first")?;
 
+        // A store out of reach, or empty: what failed is reported as failed, and the agent runs.
+        for broken in ["touch", "mkdir"] {
+            host.machine.script(&format!(
+                "mv /var/lib/tenantd/backups /var/lib/tenantd/away
+                 {broken} /var/lib/tenantd/backups"
+            ))?;
+            let output = host.try_tenantd(["restore", "foo-bar"])?;
+            ensure!(!output.success(), "{broken}: {output:?}");
+            ensure!(output.stderr.contains("nothing was restored"), "{output:?}");
+            host.expect("foo-bar", "note", "first")?;
+            host.machine.script(
+                "rm -r /var/lib/tenantd/backups
+                 mv /var/lib/tenantd/away /var/lib/tenantd/backups",
+            )?;
+        }
+
         host.tenantd(["remove", "foo-bar"])?;
         let left = host.machine.script(
             r#"ls -A /etc/containers/systemd/tenantd

@@ -92,6 +92,14 @@ fn a_lost_host_is_rebuilt_from_the_operators_keys_and_the_store() {
             }
         }
 
+        // All of them have their state, held or not, and need the identity no more.
+        for tenant in rows.keys() {
+            let note = format!("/var/lib/tenantd/tenants/{tenant}/state/data/note");
+            ensure!(host.machine.read(&note)? == format!("of {tenant}"));
+        }
+        let orders = host.machine.script("ls -A /run/tenantd/restore")?.stdout;
+        ensure!(orders.is_empty(), "orders are left: {orders}");
+
         // Held tenants are down, and have their data when they are let go.
         for (tenant, verb) in [("foo-bar", "start"), ("backup", "resume")] {
             let unit = format!("tenant-{tenant}.service");

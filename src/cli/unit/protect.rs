@@ -26,6 +26,10 @@ const NETWORK_WAIT: Duration = Duration::from_mins(1);
 /// `EX_DATAERR` of sysexits(3): what is in the store does not verify; trying again is useless.
 const BAD_DATA: u8 = 65;
 
+/// `EX_UNAVAILABLE` of sysexits(3): what was ordered failed. Another attempt would find no order,
+/// do nothing and pass for the restore that was asked for.
+const ORDER_FAILED: u8 = 69;
+
 /// `EX_CONFIG` of sysexits(3): the host lacks a setting or a key; trying again is useless.
 const BAD_CONFIG: u8 = 78;
 
@@ -170,6 +174,7 @@ pub(super) async fn restore(
 /// Tells systemd whether another attempt can help (`RestartPreventExitStatus=`).
 fn exit_code(error: &ProtectError) -> u8 {
     match error {
+        ProtectError::Ordered(_) => ORDER_FAILED,
         ProtectError::Restore {
             source: RestoreError::Remote(RemoteError::Store(_)),
             ..

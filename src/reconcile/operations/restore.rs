@@ -52,7 +52,11 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     }
     if identity.is_some() || !given {
         run.step("write the order").await?;
-        let order = RestoreOrder { snapshot, identity };
+        let order = RestoreOrder {
+            snapshot,
+            identity,
+            until_done: false,
+        };
         blocking(move || protect::write_order(&layout, &tenant, &order))
             .await
             .map_err(|error| OperationError::Restore(error.to_string()))?;
