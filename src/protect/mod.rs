@@ -3,9 +3,11 @@
 //! It knows no format (that is `backup`) and starts no unit (that is `reconcile` and systemd).
 
 mod error;
+mod exchange;
 mod freeze;
 mod node;
 mod node_restore;
+mod opened;
 mod order;
 mod report;
 mod restore;
@@ -14,13 +16,13 @@ mod store;
 mod tenant;
 
 pub use error::ProtectError;
+pub use exchange::discard_replaced;
 pub use node::back_up_node;
 pub use node_restore::restore_node;
+pub use opened::{RestoreReport, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use report::{BackupReport, Outcome, read_report, take_restore_report};
-pub use restore::{
-    RestoreReport, discard_replaced, has_identity, restore_beside, restore_if_wanted,
-};
+pub use restore::{restore_beside, restore_if_wanted};
 pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
 pub use store::{open_store, probe_store};
 pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};

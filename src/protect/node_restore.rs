@@ -9,8 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::ProtectError;
 use super::node::DATABASE;
+use super::exchange::aside;
+use super::opened::{FROM_CATALOGUE, Opened, RestoreReport, trust};
 use super::order::{RestoreOrder, write_order};
-use super::restore::{FROM_CATALOGUE, Opened, RestoreReport, aside, trust};
 use super::store::open_store;
 use super::tenant::NODE;
 use crate::backup::{Identity, Progress, RemoteError, RemoteRepository, RestoreError};

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::ProtectError;
 use super::freeze::FreezePause;
 use super::report::{BackupReport, Outcome, write_report};
-use super::restore::has_state;
+use super::exchange::has_state;
 use super::store::open_store;
 use crate::api::SnapshotSummary;
 use crate::backup::{

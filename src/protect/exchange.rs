@@ -1,0 +1,118 @@
+//! Puts restored state in the place of what was there, by two renames that a crash cannot part.
+//! What is put there is the caller's: whole, checked, in `restoring/`.
+
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::ProtectError;
+use crate::failpoint;
+use crate::host::files::{self, FileError};
+use crate::host::{clock, dirs};
+use crate::layout::Layout;
+use crate::tenant::TenantId;
+
+/// Whether any mounted directory below `state/` has anything in it.
+pub(super) fn has_state(state: &Utf8Path) -> bool {
+    let entries = |path: &Utf8Path| path.read_dir_utf8().into_iter().flatten().flatten();
+    entries(state).any(|mount| !mount.path().is_dir() || entries(mount.path()).next().is_some())
+}
+
+/// Puts what was restored in place; the state that was there goes to `replaced/`.
+pub(super) fn exchange(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
+    let (state, replaced) = (layout.state_dir(tenant), layout.replaced_dir(tenant));
+    dirs::remove_tree(&replaced)?;
+    if state.exists() {
+        rename(&state, &replaced)?;
+    } else {
+        // So that a crash before the second rename is seen for what it is.
+        dirs::make(&replaced, 0o700)?;
+    }
+    failpoint::hit("protect.exchanged");
+    finish_exchange(layout, tenant)
+}
+
+/// The second rename, also after a crash between the two: `replaced/` without `state/` says
+/// that `restoring/` is whole.
+pub(super) fn finish_exchange(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
+    let (state, restoring) = (layout.state_dir(tenant), layout.restoring_dir(tenant));
+    if layout.replaced_dir(tenant).exists() && !state.exists() && restoring.exists() {
+        rename(&restoring, &state)?;
+    }
+    Ok(())
+}
+
+fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), ProtectError> {
+    let failed = |source| FileError::Io {
+        verb: "rename",
+        path: from.to_owned(),
+        source,
+    };
+    fs::rename(from, to).map_err(failed)?;
+    if let Some(parent) = to.parent() {
+        files::sync_dir(parent)?;
+    }
+    Ok(())
+}
+
+/// A name that says when something was set aside.
+pub(super) fn aside(path: &Utf8Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{path}.{}", clock::now().as_second()))
+}
+
+/// Removes the state that a restore has replaced, once the agent is healthy with the new one.
+pub fn discard_replaced(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
+    Ok(dirs::remove_tree(&layout.replaced_dir(tenant))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> (tempfile::TempDir, Layout, TenantId) {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
+        (guard, Layout::rooted(root), "acme".parse().unwrap())
+    }
+
+    fn fill(directory: &Utf8Path, content: &str) {
+        fs::create_dir_all(directory.join("data")).unwrap();
+        fs::write(directory.join("data/file"), content).unwrap();
+    }
+
+    #[test]
+    fn empty_mounts_are_no_state() {
+        let (_guard, layout, tenant) = host();
+        let state = layout.state_dir(&tenant);
+        assert!(!has_state(&state));
+        fs::create_dir_all(state.join("data")).unwrap();
+        assert!(!has_state(&state));
+        fill(&state, "x");
+        assert!(has_state(&state));
+    }
+
+    #[test]
+    fn the_old_state_is_kept_and_a_crash_between_the_renames_is_finished() {
+        let (_guard, layout, tenant) = host();
+        fill(&layout.state_dir(&tenant), "old");
+        fill(&layout.restoring_dir(&tenant), "new");
+        // The crash: only the first rename was done.
+        rename(&layout.state_dir(&tenant), &layout.replaced_dir(&tenant)).unwrap();
+        finish_exchange(&layout, &tenant).unwrap();
+        let read = |directory: &Utf8Path| fs::read_to_string(directory.join("data/file")).unwrap();
+        assert_eq!(read(&layout.state_dir(&tenant)), "new");
+        assert_eq!(read(&layout.replaced_dir(&tenant)), "old");
+        finish_exchange(&layout, &tenant).unwrap();
+        assert_eq!(read(&layout.state_dir(&tenant)), "new");
+    }
+
+    #[test]
+    fn a_restore_that_was_cut_short_touches_no_state() {
+        let (_guard, layout, tenant) = host();
+        fill(&layout.state_dir(&tenant), "old");
+        fill(&layout.restoring_dir(&tenant), "half");
+        finish_exchange(&layout, &tenant).unwrap();
+        let path = layout.state_dir(&tenant).join("data/file");
+        assert_eq!(fs::read_to_string(path).unwrap(), "old");
+    }
+}

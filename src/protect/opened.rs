@@ -1,0 +1,216 @@
+//! A repository opened for reading, with the commit to restore from and what unlocks it.
+//! Whom this host trusts and which identity it has is decided here; where state goes is not.
+
+use std::sync::Arc;
+
+use camino::Utf8Path;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::ProtectError;
+use super::store::{credentials_directory, open_store};
+use crate::backup::{
+    self, Identity, Progress, PublicKey, RemoteRepository, Repository, RepositorySpec,
+    RestoreError, RestoreRequest, SignedCommit, Snapshots, Trust,
+};
+use crate::host::dirs;
+use crate::layout::Layout;
+use crate::node::{KeyFiles, NodeSettings};
+
+/// What was brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RestoreReport {
+    /// The snapshot's number.
+    pub snapshot: u64,
+    /// The moment the data is of.
+    pub taken_at: Timestamp,
+    /// Files.
+    pub files: u64,
+    /// Their sizes added up.
+    pub bytes: u64,
+    /// Bytes fetched from the store.
+    pub fetched_bytes: u64,
+    /// Commits that were passed over: forks, and those that do not verify.
+    pub passed_over: u64,
+}
+
+/// A file in a repository's local directory that says: this came with the node's catalogue,
+/// so the store may hold newer snapshots than the directory knows of.
+pub(super) const FROM_CATALOGUE: &str = "from-catalogue";
+
+/// Whether the operator's identity is on this host, so that a restore needs none given.
+pub fn has_identity(layout: &Layout) -> Result<bool, ProtectError> {
+    let credentials = credentials_directory();
+    let identity = KeyFiles::new(layout).operator_identity(credentials.as_deref())?;
+    Ok(identity.is_some())
+}
+
+pub(super) fn local_spec(
+    layout: &Layout,
+    name: &str,
+) -> Result<Option<RepositorySpec>, ProtectError> {
+    backup::read_local_spec(&layout.repository_dir(name)).map_err(|source| {
+        ProtectError::Repository {
+            name: name.to_owned(),
+            source,
+        }
+    })
+}
+
+/// A repository with the commit to restore from, and what opens it.
+pub(super) struct Opened {
+    remote: RemoteRepository,
+    commit: SignedCommit,
+    keys: backup::RepositoryKeys,
+    passed_over: u64,
+    is_newest: bool,
+}
+
+/// Opens the repository of `name`; `None` when it holds no snapshot at all.
+pub(super) async fn open(
+    layout: &Layout,
+    settings: &NodeSettings,
+    name: &str,
+    spec: &RepositorySpec,
+    snapshot: Option<u64>,
+    identity: Option<&SecretString>,
+) -> Result<Option<Opened>, ProtectError> {
+    let store = open_store(&settings.store)?;
+    let failed = |source| ProtectError::Restore {
+        name: name.to_owned(),
+        source: RestoreError::Remote(source),
+    };
+    let remote = RemoteRepository::open(store, spec.prefix, Some(spec.id), trust(settings)?)
+        .await
+        .map_err(failed)?;
+    let snapshots = remote.snapshots().await.map_err(failed)?;
+    if snapshots.commits.is_empty() && snapshots.refused.is_empty() {
+        return Ok(None);
+    }
+    let chain = snapshots.chain().map_err(failed)?;
+    let newest = snapshots.newest().map_err(failed)?;
+    let commit = match snapshot {
+        None => newest,
+        Some(number) => on_chain(&snapshots, number).ok_or_else(|| ProtectError::NoSnapshot {
+            name: name.to_owned(),
+            snapshot: number,
+        })?,
+    };
+    let identities = match identity {
+        Some(text) => vec![Identity::from_text(text).map_err(ProtectError::Recipient)?],
+        None => KeyFiles::new(layout)
+            .operator_identity(credentials_directory().as_deref())?
+            .into_iter()
+            .collect(),
+    };
+    if identities.is_empty() {
+        return Err(ProtectError::NoIdentity(name.to_owned()));
+    }
+    let keys = remote.unlock(commit, &identities).await.map_err(failed)?;
+    let (commit, is_newest) = (commit.clone(), commit.name == newest.name);
+    let passed_over = (snapshots.refused.len() + chain.forks.len()) as u64;
+    Ok(Some(Opened {
+        remote,
+        commit,
+        keys,
+        passed_over,
+        is_newest,
+    }))
+}
+
+/// The snapshot of this number in the highest epoch that has it.
+fn on_chain(snapshots: &Snapshots, number: u64) -> Option<&SignedCommit> {
+    snapshots
+        .commits
+        .iter()
+        .find(|commit| u64::from(commit.name.sequence) == number)
+}
+
+pub(super) fn trust(settings: &NodeSettings) -> Result<Trust, ProtectError> {
+    let root: PublicKey = settings.keys.root.parse().map_err(ProtectError::RootKey)?;
+    Ok(Trust::root(root))
+}
+
+impl Opened {
+    pub(super) fn new(
+        remote: RemoteRepository,
+        commit: SignedCommit,
+        keys: backup::RepositoryKeys,
+    ) -> Self {
+        Self {
+            remote,
+            commit,
+            keys,
+            passed_over: 0,
+            is_newest: true,
+        }
+    }
+
+    pub(super) async fn restore(
+        &self,
+        name: &str,
+        target: &Utf8Path,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RestoreReport, ProtectError> {
+        let request = RestoreRequest {
+            target: target.to_owned(),
+            ownership: nix::unistd::geteuid().is_root(),
+            keep_setuid: false,
+            progress,
+        };
+        let report = self
+            .remote
+            .restore(&self.commit, &self.keys, &request)
+            .await
+            .map_err(|source| ProtectError::Restore {
+                name: name.to_owned(),
+                source,
+            })?;
+        Ok(RestoreReport {
+            snapshot: self.commit.name.sequence.into(),
+            taken_at: self.commit.commit.time,
+            files: report.files,
+            bytes: report.bytes,
+            fetched_bytes: report.fetched,
+            passed_over: self.passed_over,
+        })
+    }
+
+    /// Has the writer go on where the store's newest commit ended, when this host knows the
+    /// repository from the catalogue only.
+    pub(super) async fn adopt_if_needed(
+        &self,
+        layout: &Layout,
+        settings: &NodeSettings,
+        name: &str,
+        spec: &RepositorySpec,
+    ) -> Result<(), ProtectError> {
+        let directory = layout.repository_dir(name);
+        if !self.is_newest || !directory.join(FROM_CATALOGUE).exists() {
+            return Ok(());
+        }
+        debug_assert_eq!(spec.id, self.remote.id());
+        self.adopt(layout, settings, name).await
+    }
+
+    /// Makes the local directory of the repository anew, from what the store holds.
+    pub(super) async fn adopt(
+        &self,
+        layout: &Layout,
+        settings: &NodeSettings,
+        name: &str,
+    ) -> Result<(), ProtectError> {
+        let directory = layout.repository_dir(name);
+        dirs::remove_tree(&directory)?;
+        let adoption = self.remote.adoption(&self.keys, Some(self.commit.name));
+        Repository::adopt(&directory, open_store(&settings.store)?, adoption)
+            .await
+            .map_err(|source| ProtectError::Repository {
+                name: name.to_owned(),
+                source,
+            })?;
+        Ok(())
+    }
+}
