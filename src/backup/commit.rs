@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::{Digest, RepositoryId};
-use super::keys::{KeyError, NodeCertificate, NodeKey, PublicKey, Trust};
+use super::certificate::{MAX_STATEMENT, NodeCertificate, Trust};
+use super::keys::{KeyError, NodeKey, PublicKey};
 use super::names::CommitName;
 
 const FORMAT: &str = "tenantd-commit";
@@ -215,7 +216,7 @@ impl SignedCommit {
         let text = std::str::from_utf8(&bytes).map_err(|_| CommitError::Shape("not UTF-8"))?;
         let (payload, rest) = split_line(text, MAX_PAYLOAD)?;
         let (signature, rest) = split_signature(rest)?;
-        let (_, root_signature) = split_line(rest, super::keys::MAX_STATEMENT)?;
+        let (_, root_signature) = split_line(rest, MAX_STATEMENT)?;
         let (_, nothing) = split_signature(root_signature)?;
         if !nothing.is_empty() {
             return Err(CommitError::Shape("something follows its last signature"));

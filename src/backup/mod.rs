@@ -2,6 +2,7 @@
 //! It knows nothing of systemd, Podman or tenants' specs; `docs/repository-format.md` leads.
 
 mod capture;
+mod certificate;
 mod chunker;
 mod commit;
 mod entry;
@@ -30,13 +31,11 @@ mod tree_build;
 mod verify;
 mod wire;
 
+pub use certificate::{NodeCertificate, NodeStatement, Trust};
 pub use commit::{Ambiguous, Chain, Commit, CommitError, ObjectRef, SignedCommit, Signer};
 pub use entry::{Entry, EntryKind, FileTime, Metadata, Piece, Xattrs};
 pub use id::{BucketPrefix, Digest, RepositoryId};
-pub use keys::{
-    COMMIT_NAMESPACE, KeyError, NODE_NAMESPACE, NodeCertificate, NodeKey, NodeStatement, PublicKey,
-    RootKey, Trust,
-};
+pub use keys::{COMMIT_NAMESPACE, KeyError, NODE_NAMESPACE, NodeKey, PublicKey, RootKey};
 pub use names::{CommitName, ObjectNames};
 pub use pause::{Clock, NobodyWrites, Pause, PauseError, SystemClock};
 pub use progress::{Progress, Silent, Stage};

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::commit::{Ambiguous, Chain, CommitError, MAX_COMMIT, ObjectRef, SignedCommit, choose};
 use super::id::{BucketPrefix, Digest, RepositoryId};
-use super::keys::Trust;
+use super::certificate::Trust;
 use super::names::{CommitName, ObjectNames};
 use super::pack::MAX_PACK;
 use super::pack_list::{ListObject, MAX_LIST};
