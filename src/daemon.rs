@@ -211,8 +211,7 @@ pub async fn reload(engine: &Arc<Engine>) -> Result<Reloaded, OperationError> {
     let (specs, faults) = outcome?;
     // A tenant that is put right is not also one that does not change.
     let told: BTreeSet<_> = plans.iter().map(|plan| plan.tenant.clone()).collect();
-    let is_news =
-        |plan: &ApplyPlan| plan.change != Change::None || !told.contains(&plan.tenant);
+    let is_news = |plan: &ApplyPlan| plan.change != Change::None || !told.contains(&plan.tenant);
     plans.extend(specs.into_iter().filter(is_news));
     Ok(Reloaded { plans, faults })
 }
@@ -254,7 +253,11 @@ async fn log_outcome(engine: Arc<Engine>, reloaded: Reloaded) {
         }
     }
     if failed > 0 {
-        tracing::error!(changed, failed, "reload: {changed} changed, {failed} failed");
+        tracing::error!(
+            changed,
+            failed,
+            "reload: {changed} changed, {failed} failed"
+        );
     } else {
         tracing::info!(changed, "reload: {changed} changed, none failed");
     }

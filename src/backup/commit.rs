@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::id::{Digest, RepositoryId};
 use super::certificate::{MAX_STATEMENT, NodeCertificate, Trust};
+use super::id::{Digest, RepositoryId};
 use super::keys::{KeyError, NodeKey, PublicKey};
 use super::names::CommitName;
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
+use super::certificate::Trust;
 use super::commit::{Ambiguous, Chain, CommitError, MAX_COMMIT, ObjectRef, SignedCommit, choose};
 use super::id::{BucketPrefix, Digest, RepositoryId};
-use super::certificate::Trust;
 use super::names::{CommitName, ObjectNames};
 use super::pack::MAX_PACK;
 use super::pack_list::{ListObject, MAX_LIST};

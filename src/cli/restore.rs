@@ -135,11 +135,7 @@ async fn restore_node(
 
 /// Has every tenant's restore unit run, those of held tenants too: nothing else would start
 /// them, and a reboot takes the identity away that they need.
-async fn bring_back(
-    console: Console,
-    systemd: &Systemd,
-    tenants: Vec<TenantId>,
-) -> Vec<Problem> {
+async fn bring_back(console: Console, systemd: &Systemd, tenants: Vec<TenantId>) -> Vec<Problem> {
     let start = async |tenant: TenantId| {
         let unit = UnitNames(&tenant).instance("restore", "service");
         (systemd.start(&unit).await, tenant)

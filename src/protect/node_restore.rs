@@ -8,8 +8,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ProtectError;
-use super::node::DATABASE;
 use super::exchange::aside;
+use super::node::DATABASE;
 use super::opened::{FROM_CATALOGUE, Opened, RestoreReport, trust};
 use super::order::{RestoreOrder, write_order};
 use super::store::open_store;

@@ -6,9 +6,9 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 
 use super::ProtectError;
+use super::exchange::has_state;
 use super::freeze::FreezePause;
 use super::report::{BackupReport, Outcome, write_report};
-use super::exchange::has_state;
 use super::store::open_store;
 use crate::api::SnapshotSummary;
 use crate::backup::{

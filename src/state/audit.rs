@@ -22,6 +22,25 @@ pub struct AuditEntry {
     pub detail: Option<String>,
 }
 
+impl AuditEntry {
+    /// A line about a tenant.
+    pub fn of_tenant(
+        tenant: TenantId,
+        actor: String,
+        at: Timestamp,
+        action: impl Into<String>,
+        detail: Option<String>,
+    ) -> Self {
+        Self {
+            at,
+            actor,
+            tenant: Some(tenant),
+            action: action.into(),
+            detail,
+        }
+    }
+}
+
 impl Database {
     /// Appends to the audit log.
     pub async fn audit(&self, entry: AuditEntry) -> Result<(), StateError> {

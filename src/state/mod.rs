@@ -8,9 +8,11 @@
 mod audit;
 mod database;
 mod error;
+mod id_ranges;
 mod operations;
 mod revisions;
 mod schema;
+mod tenant_changes;
 mod tenants;
 
 pub use audit::AuditEntry;

@@ -164,11 +164,13 @@ impl ExecControl {
         let Some(process) = process else {
             return Ok(());
         };
-        process.signal(signal).map_err(|source| PodmanError::Broken {
-            verb: "signal the command",
-            object: self.id.clone(),
-            source: source.into(),
-        })
+        process
+            .signal(signal)
+            .map_err(|source| PodmanError::Broken {
+                verb: "signal the command",
+                object: self.id.clone(),
+                source: source.into(),
+            })
     }
 
     async fn inspect(&self) -> Result<ExecInspectResponse, PodmanError> {

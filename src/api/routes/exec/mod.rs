@@ -98,13 +98,7 @@ async fn exec(
     {
         tracing::debug!(error = &error as &dyn std::error::Error, "no first size");
     }
-    let entry = AuditEntry {
-        at: clock::now(),
-        actor: peer.actor(),
-        tenant: Some(tenant.clone()),
-        action: "exec".to_owned(),
-        detail: program,
-    };
+    let entry = AuditEntry::of_tenant(tenant.clone(), peer.actor(), clock::now(), "exec", program);
     engine
         .database
         .audit(entry)
