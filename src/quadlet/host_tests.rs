@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::reader::{expand, split, value};
-use super::tests::{BACKUP, GENERIC, HOSTILE, OPENCLAW, image, resolved};
+use super::tests::{BACKUP, GENERIC, HOSTILE, OPENCLAW, SPACEBOT, image, resolved};
 use super::validate::{Tools, validate};
 use super::{HostFacts, IdRange, UnitFile, UnitSet, render};
 use crate::layout::Layout;
@@ -100,7 +100,7 @@ fn sets(host: &Host, specs: &[&str]) -> BTreeMap<TenantId, UnitSet> {
 #[ignore = "needs the test machine's Podman and systemd"]
 fn the_host_accepts_every_kind_of_unit_set() {
     let host = Host::new();
-    let sets = sets(&host, &[OPENCLAW, BACKUP, GENERIC, HOSTILE]);
+    let sets = sets(&host, &[OPENCLAW, BACKUP, SPACEBOT, GENERIC, HOSTILE]);
     assert_eq!(host.complaints(&sets), Vec::<String>::new());
 }
 

@@ -70,6 +70,8 @@ pub(super) const GENERIC: &str = r#"
 
 pub(super) const BACKUP: &str = "id = \"backup\"\ntemplate = \"nanobot\"\nplan = \"team\"\n";
 
+pub(super) const SPACEBOT: &str = "id = \"space\"\ntemplate = \"spacebot\"\nplan = \"pro\"\n";
+
 pub(super) const HOSTILE: &str = r#"
     id = "hostile"
     image = "localhost/agent:1"
@@ -96,6 +98,11 @@ fn openclaw() {
 #[test]
 fn nanobot_of_a_tenant_called_backup() {
     insta::assert_snapshot!(shown(&rendered(BACKUP, &HostFacts::complete()).unwrap()));
+}
+
+#[test]
+fn spacebot() {
+    insta::assert_snapshot!(shown(&rendered(SPACEBOT, &HostFacts::complete()).unwrap()));
 }
 
 #[test]
