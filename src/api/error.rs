@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Problem;
 use crate::reconcile::OperationError;
+use crate::state::StateError;
 
 /// An error of a route.
 #[derive(Debug)]
@@ -13,6 +14,12 @@ pub struct ApiError(Problem);
 impl From<OperationError> for ApiError {
     fn from(error: OperationError) -> Self {
         Self(error.problem())
+    }
+}
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        OperationError::from(error).into()
     }
 }
 

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{Problem, RestoreRequest, SnapshotSummary};
-use crate::reconcile::{Engine, OperationError};
+use crate::reconcile::Engine;
 use crate::state::{Operation, OperationKind};
 use crate::tenant::TenantId;
 
@@ -33,11 +33,7 @@ async fn back_up_all(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> ApiResult<(StatusCode, Json<Vec<Operation>>)> {
-    let rows = engine
-        .database
-        .tenants()
-        .await
-        .map_err(OperationError::from)?;
+    let rows = engine.database.tenants().await?;
     // The node comes last: its catalogue then knows what the tenants' backups made.
     let tenants = rows.into_iter().map(|row| Some(row.id)).chain([None]);
     let mut operations = Vec::new();
@@ -59,11 +55,7 @@ async fn back_up(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
 ) -> ApiResult<(StatusCode, Json<Operation>)> {
-    engine
-        .database
-        .tenant(tenant.clone())
-        .await
-        .map_err(OperationError::from)?;
+    engine.database.tenant(tenant.clone()).await?;
     let operation = engine
         .submit(OperationKind::Backup, Some(tenant), json!({}), peer.actor())
         .await?;
@@ -98,11 +90,7 @@ async fn restore(
     Path(tenant): Path<TenantId>,
     Json(request): Json<RestoreRequest>,
 ) -> ApiResult<(StatusCode, Json<Operation>)> {
-    engine
-        .database
-        .tenant(tenant.clone())
-        .await
-        .map_err(OperationError::from)?;
+    engine.database.tenant(tenant.clone()).await?;
     // The identity is not part of what is recorded.
     let recorded = json!({
         "snapshot": request.snapshot,

@@ -19,7 +19,7 @@ use crate::api::Problem;
 use crate::api::error::ApiResult;
 use crate::host::journal::{self, Entry, Follow, JournalError};
 use crate::layout::UnitNames;
-use crate::reconcile::{Engine, OperationError};
+use crate::reconcile::Engine;
 use crate::tenant::TenantId;
 
 /// Lines that a log begins with when none are asked for.
@@ -76,11 +76,7 @@ async fn logs(
     Path(tenant): Path<TenantId>,
     Query(params): Query<LogParams>,
 ) -> ApiResult<Response> {
-    engine
-        .database
-        .tenant(tenant.clone())
-        .await
-        .map_err(OperationError::from)?;
+    engine.database.tenant(tenant.clone()).await?;
     let names = UnitNames(&tenant);
     let query = journal::Query {
         units: vec![names.service()],

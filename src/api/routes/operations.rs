@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::api::Problem;
 use crate::api::error::ApiResult;
-use crate::reconcile::{Engine, OperationError};
+use crate::reconcile::Engine;
 use crate::state::Operation;
 use crate::tenant::{Period, TenantId};
 
@@ -48,7 +48,7 @@ async fn list(
         .database
         .recent_operations(params.tenant, LISTED)
         .await;
-    Ok(Json(operations.map_err(OperationError::from)?))
+    Ok(Json(operations?))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

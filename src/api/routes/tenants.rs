@@ -77,11 +77,7 @@ async fn apply(
 ) -> ApiResult<(StatusCode, Json<Vec<ApplyPlan>>)> {
     let specs = resolve_all(&engine.catalog(), &request.documents)?;
     for spec in &specs {
-        if let Some(row) = engine
-            .database
-            .find_tenant(spec.tenant.clone())
-            .await
-            .map_err(OperationError::from)?
+        if let Some(row) = engine.database.find_tenant(spec.tenant.clone()).await?
             && let Some(file) = row.source
         {
             return Err(OperationError::DefinedByFile {
@@ -228,11 +224,7 @@ async fn submit(
     request: serde_json::Value,
     peer: &Peer,
 ) -> Accepted {
-    let row = engine
-        .database
-        .tenant(tenant.clone())
-        .await
-        .map_err(OperationError::from)?;
+    let row = engine.database.tenant(tenant.clone()).await?;
     let refused = match (kind, row.wanted) {
         (
             OperationKind::Start | OperationKind::Stop | OperationKind::Restart,

@@ -23,7 +23,7 @@ use crate::api::frames::PROTOCOL;
 use crate::host::clock;
 use crate::host::podman::{Exec, ExecRequest as Order, PodmanError};
 use crate::layout::UnitNames;
-use crate::reconcile::{Engine, OperationError};
+use crate::reconcile::Engine;
 use crate::state::AuditEntry;
 use crate::tenant::TenantId;
 
@@ -73,11 +73,7 @@ async fn exec(
     Path(tenant): Path<TenantId>,
     mut request: Request,
 ) -> ApiResult<Response> {
-    engine
-        .database
-        .tenant(tenant.clone())
-        .await
-        .map_err(OperationError::from)?;
+    engine.database.tenant(tenant.clone()).await?;
     let upgrade = upgrade_of(&mut request).ok_or_else(|| {
         Problem::new(
             "upgrade-required",
@@ -99,11 +95,7 @@ async fn exec(
         tracing::debug!(error = &error as &dyn std::error::Error, "no first size");
     }
     let entry = AuditEntry::of_tenant(tenant.clone(), peer.actor(), clock::now(), "exec", program);
-    engine
-        .database
-        .audit(entry)
-        .await
-        .map_err(OperationError::from)?;
+    engine.database.audit(entry).await?;
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => {
