@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use xtask::machine::{Machine, Output, in_machine};
+use xtask::machine::{Machine, Output, curl, in_machine};
 
 /// How long a command of tenantd may take in a test machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -23,13 +23,7 @@ pub fn on_host(name: &str, test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>) {
     in_machine(name, |machine| {
         let host = Host { machine };
         machine.install(BINARY)?;
-        machine.run([
-            "tenantd",
-            "init",
-            "--name",
-            name,
-            "--allow-missing-controllers",
-        ])?;
+        machine.set_up(name)?;
         host.start_daemon()?;
         test(&host)
     });
@@ -52,15 +46,7 @@ pub fn fake_with(id: &str, more: &str) -> String {
 impl Host<'_> {
     /// Starts the daemon and what goes with it.
     pub fn start_daemon(&self) -> anyhow::Result<()> {
-        self.machine.run([
-            "systemctl",
-            "start",
-            "tenantd.service",
-            "tenantd-backup.timer",
-            "tenantd-prestop-backup.service",
-            "tenantd-final-backup.service",
-        ])?;
-        Ok(())
+        self.machine.start_tenantd()
     }
 
     /// Runs `tenantd ARGS`; an error when it fails.
@@ -126,22 +112,9 @@ impl Host<'_> {
 
     /// A request through a tenant's ingress socket by curl with more arguments.
     pub fn request(&self, tenant: &str, path: &str, more: &[&str]) -> anyhow::Result<Output> {
-        let socket = format!("/run/tenantd/ingress/{tenant}.sock");
-        let url = format!("http://tenant{path}");
-        let curl = [
-            "curl",
-            "--silent",
-            "--show-error",
-            "--fail-with-body",
-            "--max-time",
-            "60",
-        ];
-        let argv = curl
-            .into_iter()
-            .chain(["--unix-socket", &socket, &url])
-            .chain(more.iter().copied());
-        self.machine
-            .attempt_with(argv.map(str::to_owned), &[], LIMIT)
+        let more = more.iter().map(ToString::to_string);
+        let argv = curl(tenant, path).into_iter().chain(more);
+        self.machine.attempt_with(argv, &[], LIMIT)
     }
 
     /// Writes a file into the agent's state, through the agent.

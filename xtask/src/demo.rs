@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::{
     machine::{
-        self, Machine,
+        self, Machine, curl,
         images::{nanobot, openclaw},
     },
     paths, process, progress,
@@ -138,23 +138,8 @@ impl Demo {
             Ok(())
         })?;
         progress::step("Setting the node up: tenantd init", || {
-            // The keys that this prints are of a machine that nobody depends on; they stay in it.
-            self.machine.run([
-                "tenantd",
-                "init",
-                "--name",
-                NAME,
-                "--allow-missing-controllers",
-            ])?;
-            self.machine.run([
-                "systemctl",
-                "start",
-                "tenantd.service",
-                "tenantd-backup.timer",
-                "tenantd-prestop-backup.service",
-                "tenantd-final-backup.service",
-            ])?;
-            Ok(())
+            self.machine.set_up(NAME)?;
+            self.machine.start_tenantd()
         })
     }
 
@@ -182,16 +167,7 @@ impl Demo {
         progress::step(
             format!("Asking {} for {} through {socket}", tenant.id, tenant.probe),
             || {
-                let url = format!("http://{}{}", tenant.id, tenant.probe);
-                let curl = [
-                    "curl",
-                    "--silent",
-                    "--show-error",
-                    "--fail-with-body",
-                    "--max-time",
-                    "30",
-                ];
-                let curl = curl.into_iter().chain(["--unix-socket", &socket, &url]);
+                let curl = curl(tenant.id, tenant.probe);
                 let answer = self.machine.wait_for(curl, ANSWER_LIMIT)?;
                 progress::note(answer.trim());
                 Ok(())

@@ -6,6 +6,7 @@ mod boot;
 mod enter;
 pub mod images;
 mod root;
+mod tenantd;
 mod testing;
 
 use std::{
@@ -21,6 +22,7 @@ use self::boot::{Instance, POLL};
 pub use self::{
     enter::{Inside, Output},
     images::Image,
+    tenantd::curl,
     testing::in_machine,
 };
 use crate::{host, paths, process};
@@ -315,16 +317,6 @@ impl Machine {
     pub fn reset(&self) -> anyhow::Result<()> {
         self.instance.slay()?;
         self.instance.erase()
-    }
-
-    /// Installs a tenantd built on this host, the way a host is installed: by `packaging/install.sh`.
-    pub fn install(&self, binary: impl AsRef<Path>) -> anyhow::Result<Output> {
-        const BINARY: &str = "/var/tmp/tenantd";
-        self.copy_in(binary, BINARY)?;
-        let installer = format!("{REPOSITORY}/packaging/install.sh");
-        let output = self.run([installer.as_str(), "--binary", BINARY])?;
-        self.run(["rm", BINARY])?;
-        Ok(output)
     }
 
     /// The end of what the machine printed on its console.
