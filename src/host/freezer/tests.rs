@@ -151,6 +151,8 @@ async fn the_real_kernel_freezes_and_a_killed_owner_leaves_nothing_frozen() {
     let slice = Utf8PathBuf::from("/sys/fs/cgroup/tenant.slice/tenant-selftest.slice");
     let group = slice.join("tenant-selftest.service/libpod-payload-0");
     fs::create_dir_all(&group).unwrap();
+    // Where tenantd is installed, systemd-tmpfiles makes it.
+    fs::create_dir_all(layout.run_dir().join("lock")).unwrap();
     let mut agent = std::process::Command::new("sh")
         .args(["-c", "echo $$ > \"$0\"; while :; do :; done"])
         .arg(group.join("cgroup.procs"))
