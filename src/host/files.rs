@@ -96,6 +96,13 @@ pub fn read(path: &Utf8Path, limit: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
+/// Whether nobody but the owner of the file (and root) may read it.
+pub fn is_private(path: &Utf8Path) -> Result<bool, FileError> {
+    let metadata = fs::metadata(path).map_err(|source| io_error("look at", path, source))?;
+    let of_others = metadata.permissions().mode() & 0o077;
+    Ok(of_others == 0)
+}
+
 /// Makes `link` a symbolic link to `target`, replacing a file or link of that name at once.
 pub fn symlink(target: &Utf8Path, link: &Utf8Path) -> Result<(), FileError> {
     let failed = |source| io_error("link", link, source);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::keys::{KeyFiles, NodeKeyError};
-use super::settings::{KeySettings, NodeSettings, StoreSettings};
+use super::settings::{KeySettings, NodeSettings, StoreSettings, StoreSettingsError, StoreTarget};
 use crate::backup::{
     Identity, KeyError, NodeCertificate, NodeKey, NodeStatement, PublicKey, Recipient, RootKey,
     SealError, Trust,
@@ -13,6 +13,10 @@ use crate::backup::{
 use crate::host::dirs;
 use crate::host::files::{self, FileError};
 use crate::layout::Layout;
+use crate::object_store::S3Keys;
+
+/// Longest credentials file.
+const CREDENTIALS_LIMIT: u64 = 4096;
 
 /// What the operator asks for.
 #[derive(Debug, Clone)]
@@ -58,6 +62,18 @@ pub enum InitError {
     /// A given recipient is none.
     #[error("the recipient given cannot be used")]
     Recipient(#[source] SealError),
+    /// The store given is none.
+    #[error("the store given cannot be used")]
+    Store(#[source] StoreSettingsError),
+    /// The credentials file given cannot be read.
+    #[error("the credentials given cannot be read")]
+    Credentials(#[source] FileError),
+    /// The credentials file given is not one.
+    #[error("{0} does not hold two lines: key id, secret")]
+    NoKeys(Utf8PathBuf),
+    /// The credentials file given is open to others.
+    #[error("others than its owner may read {0}; `chmod 600 {0}`, and think of a new key")]
+    OpenToOthers(Utf8PathBuf),
     /// A certificate does not fit this node and root.
     #[error("the certificate does not certify this node's key by the root key in {settings}")]
     Certificate {
@@ -97,6 +113,7 @@ pub fn init(
             .parse::<Recipient>()
             .map_err(InitError::Recipient)?;
     }
+    check_store(&request.store)?;
     let given_root: Option<PublicKey> = request
         .root_key
         .as_deref()
@@ -156,6 +173,28 @@ pub fn init(
         identity,
         unsigned,
     })
+}
+
+/// Makes sure that the store is one and its credentials, where given, are some; asks nobody.
+fn check_store(store: &StoreSettings) -> Result<(), InitError> {
+    match (
+        store.target().map_err(InitError::Store)?,
+        &store.credentials,
+    ) {
+        (StoreTarget::S3(_), Some(path)) => check_credentials(path),
+        _ => Ok(()),
+    }
+}
+
+fn check_credentials(path: &Utf8PathBuf) -> Result<(), InitError> {
+    let bytes = files::read(path, CREDENTIALS_LIMIT).map_err(InitError::Credentials)?;
+    if S3Keys::parse(&String::from_utf8_lossy(&bytes)).is_none() {
+        return Err(InitError::NoKeys(path.clone()));
+    }
+    if !files::is_private(path).map_err(InitError::Credentials)? {
+        return Err(InitError::OpenToOthers(path.clone()));
+    }
+    Ok(())
 }
 
 /// Takes in the root key's signature over this node's statement, or the whole certificate.
@@ -275,6 +314,34 @@ mod tests {
         assert!(matches!(
             init(&layout, &request, now()),
             Err(InitError::Recipient(_))
+        ));
+        assert!(!layout.keys_dir().exists());
+    }
+
+    #[test]
+    fn a_store_that_could_not_be_used_is_refused_before_anything_is_written() {
+        let (guard, layout) = layout();
+        let credentials = Utf8PathBuf::from_path_buf(guard.path().join("s3")).unwrap();
+        for (content, mode, why) in [
+            ("id\n", 0o600, "does not hold two lines"),
+            ("id\nsecret\n", 0o644, "others than its owner"),
+        ] {
+            files::write(&credentials, content.as_bytes(), mode).unwrap();
+            let error = check_credentials(&credentials).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        files::write(&credentials, b"id\nsecret\n", 0o600).unwrap();
+        check_credentials(&credentials).unwrap();
+        let request = InitRequest {
+            store: StoreSettings {
+                url: "nonsense".to_owned(),
+                ..StoreSettings::default()
+            },
+            ..request()
+        };
+        assert!(matches!(
+            init(&layout, &request, now()),
+            Err(InitError::Store(_))
         ));
         assert!(!layout.keys_dir().exists());
     }

@@ -8,7 +8,9 @@ mod settings;
 
 pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
-pub use settings::{KeySettings, NodeSettings, SettingsError, StoreSettings};
+pub use settings::{
+    KeySettings, NodeSettings, SettingsError, StoreSettings, StoreSettingsError, StoreTarget,
+};
 
 use crate::layout::Layout;
 

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use crate::object_store::{EndpointError, S3Settings, StoreUrl, StoreUrlError};
+
 /// The settings of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -75,6 +77,80 @@ impl Default for StoreSettings {
     }
 }
 
+/// The store that settings mean, checked.
+#[derive(Debug, Clone)]
+pub enum StoreTarget {
+    /// A directory of this host.
+    Directory(Utf8PathBuf),
+    /// A bucket.
+    S3(S3Settings),
+}
+
+/// Why `[store]` means no store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreSettingsError {
+    /// `url` is none.
+    #[error(transparent)]
+    Url(#[from] StoreUrlError),
+    /// `endpoint` is none.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// An S3 store lacks a setting.
+    #[error("an s3:// store needs `{0}` as well")]
+    Missing(&'static str),
+    /// The credentials file is named from a directory that nobody knows later.
+    #[error("{0} is not an absolute path")]
+    Relative(Utf8PathBuf),
+    /// The units that make backups have neither people's homes nor the host's temporary files.
+    #[error(
+        "{0} is hidden from the units that make backups (ProtectHome=, PrivateTmp=); choose \
+         another place, for example below /srv, or /etc/tenantd for credentials"
+    )]
+    Hidden(Utf8PathBuf),
+}
+
+/// Directories that are hidden from the units of `systemd/`.
+const HIDDEN: [&str; 5] = ["/root", "/home", "/run/user", "/tmp", "/var/tmp"];
+
+impl StoreSettings {
+    /// What the settings mean.
+    pub fn target(&self) -> Result<StoreTarget, StoreSettingsError> {
+        let visible = |path: &Utf8PathBuf| {
+            if HIDDEN.iter().any(|hidden| path.starts_with(hidden)) {
+                Err(StoreSettingsError::Hidden(path.clone()))
+            } else {
+                Ok(())
+            }
+        };
+        let (bucket, prefix) = match self.url.parse()? {
+            StoreUrl::Directory(path) => {
+                visible(&path)?;
+                return Ok(StoreTarget::Directory(path));
+            }
+            StoreUrl::S3 { bucket, prefix } => (bucket, prefix),
+        };
+        if let Some(path) = &self.credentials {
+            if !path.is_absolute() {
+                return Err(StoreSettingsError::Relative(path.clone()));
+            }
+            visible(path)?;
+        }
+        let endpoint = self.endpoint.as_deref();
+        let region = self.region.as_deref();
+        Ok(StoreTarget::S3(S3Settings {
+            bucket,
+            prefix,
+            endpoint: endpoint
+                .ok_or(StoreSettingsError::Missing("endpoint"))?
+                .parse()?,
+            region: region
+                .ok_or(StoreSettingsError::Missing("region"))?
+                .to_owned(),
+            path_style: self.path_style,
+        }))
+    }
+}
+
 /// Whom the node trusts and for whom it encrypts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -96,6 +172,15 @@ pub enum SettingsError {
         /// The parser's report, with the line it is about.
         message: String,
     },
+    /// Its `[store]` means no store.
+    #[error("{path}: [store] cannot be used")]
+    Store {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why not.
+        #[source]
+        source: StoreSettingsError,
+    },
     /// It names nobody who could read the backups.
     #[error("{path}: keys.recipients is empty, so nobody could ever read a backup")]
     NoRecipient {
@@ -114,7 +199,13 @@ impl NodeSettings {
         if settings.keys.recipients.is_empty() {
             return Err(SettingsError::NoRecipient { path: path.clone() });
         }
-        Ok(settings)
+        match settings.store.target() {
+            Ok(_) => Ok(settings),
+            Err(source) => Err(SettingsError::Store {
+                path: path.clone(),
+                source,
+            }),
+        }
     }
 
     /// The text of a new, commented `node.toml` with these settings.
@@ -168,6 +259,8 @@ impl NodeSettings {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn settings() -> NodeSettings {
@@ -214,5 +307,27 @@ mod tests {
         let error =
             NodeSettings::parse(&settings.to_commented_toml(), &"node.toml".into()).unwrap_err();
         assert!(matches!(error, SettingsError::NoRecipient { .. }));
+    }
+
+    #[rstest]
+    #[case(|store: &mut StoreSettings| store.url = "/backups".to_owned(), "begins with neither")]
+    #[case(|store: &mut StoreSettings| store.endpoint = None, "needs `endpoint`")]
+    #[case(|store: &mut StoreSettings| store.region = None, "needs `region`")]
+    #[case(|store: &mut StoreSettings| store.endpoint = Some("127.0.0.1:9000".to_owned()), "give scheme and host")]
+    #[case(|store: &mut StoreSettings| store.credentials = Some("s3".into()), "not an absolute path")]
+    #[case(|store: &mut StoreSettings| store.credentials = Some("/root/s3".into()), "is hidden")]
+    #[case(|store: &mut StoreSettings| store.url = "dir:/tmp/backups".to_owned(), "is hidden")]
+    fn a_store_that_could_not_be_used_is_refused(
+        #[case] spoil: fn(&mut StoreSettings),
+        #[case] why: &str,
+    ) {
+        let mut settings = settings();
+        spoil(&mut settings.store);
+        let error =
+            NodeSettings::parse(&settings.to_commented_toml(), &"node.toml".into()).unwrap_err();
+        let SettingsError::Store { source, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(source.to_string().contains(why), "{source}");
     }
 }

@@ -22,6 +22,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// There is no such object.
     NotFound,
+    /// There is no such bucket.
+    NoBucket,
     /// The object is longer than the reader takes.
     TooLarge {
         /// What the reader takes, in bytes.
@@ -29,8 +31,14 @@ pub enum StoreErrorKind {
     },
     /// The name is none that an object can have.
     BadName,
-    /// The key is wrong, revoked or lacks a right.
+    /// The key lacks a right.
     Denied,
+    /// The key is wrong or revoked.
+    WrongKey,
+    /// The request is signed for another region than the store's.
+    WrongRegion,
+    /// The request's time is too far from the store's.
+    WrongTime,
     /// The store is full or the account is over its cap.
     Full,
     /// The store or the way to it fails for now.
@@ -46,6 +54,9 @@ impl std::fmt::Display for StoreErrorKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotFound => f.write_str("it is not there; check the store's URL and prefix"),
+            Self::NoBucket => f.write_str(
+                "there is no such bucket; make it, or correct `url` under [store] in node.toml",
+            ),
             Self::TooLarge { limit } => {
                 write!(f, "it is larger than the {limit} bytes that it may have")
             }
@@ -53,8 +64,19 @@ impl std::fmt::Display for StoreErrorKind {
             Self::Denied => f.write_str(
                 "access denied; check the store's key, its rights and the directory's mode",
             ),
+            Self::WrongKey => f.write_str(
+                "the store does not accept the key; check the two lines of its credentials, key id and secret",
+            ),
+            Self::WrongRegion => f.write_str(
+                "the store is in another region; correct `region` under [store] in node.toml",
+            ),
+            Self::WrongTime => f.write_str(
+                "this host's clock differs too much from the store's; set it right",
+            ),
             Self::Full => f.write_str("no space or over the account's cap; make room"),
-            Self::Unavailable { .. } => f.write_str("the store is not available at the moment"),
+            Self::Unavailable { .. } => f.write_str(
+                "the store is out of reach or overloaded; check its endpoint and the network",
+            ),
             Self::Failed => f.write_str("the store refused or broke off"),
         }
     }

@@ -1,6 +1,9 @@
 //! Where packs and commits are kept: a directory or an S3 bucket, behind one narrow trait.
 //! It knows names and bytes, not what they mean, and the writer's half cannot delete.
 
+mod answer;
+#[cfg(test)]
+mod contract;
 mod directory;
 mod error;
 mod retry;
@@ -16,7 +19,7 @@ pub use directory::DirectoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use retry::{RetryBudget, Retrying, next_delay};
 pub use s3::{S3Keys, S3Settings, S3Store};
-pub use url::{StoreUrl, StoreUrlError};
+pub use url::{Endpoint, EndpointError, StoreUrl, StoreUrlError};
 
 /// An object that a listing found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! A store in an S3 bucket, by rust-s3: path style, one PUT per object, no multipart, no delete.
-//! It translates names and errors; when to try again is `retry`'s.
+//! It translates names and errors and lets no request hang; when to try again is `retry`'s.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use ::s3::creds::Credentials;
@@ -11,10 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{ObjectInfo, ObjectStore, StoreError, StoreErrorKind, is_object_name};
+use super::answer::Refusal;
+use super::{Endpoint, ObjectInfo, ObjectStore, StoreError, StoreErrorKind, is_object_name};
 
-/// One request may take this long: 16 MiB at about 1 Mbit/s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
+/// A request without much of a body may take this long, connecting included.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// A body may take as long as it takes at this many bytes per second: half a megabit, so that
+/// some uploads at a time get through a slow line.
+const SLOWEST: u64 = 64 * 1024;
 /// A listing with more objects than this is not one of ours.
 const MAX_LISTED: usize = 2_000_000;
 
@@ -25,8 +28,8 @@ pub struct S3Settings {
     pub bucket: String,
     /// What all names begin with; empty, or without `/` at either end.
     pub prefix: String,
-    /// `https://s3.eu-central-003.backblazeb2.com`, `http://127.0.0.1:3900`.
-    pub endpoint: String,
+    /// Where the store answers.
+    pub endpoint: Endpoint,
     /// The region to sign for.
     pub region: String,
     /// The bucket's name goes into the path instead of the host name.
@@ -42,13 +45,33 @@ pub struct S3Keys {
     pub secret_key: SecretString,
 }
 
+impl S3Keys {
+    /// Reads a credentials file: two lines, the key's id and the key; `None` when it is not that.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        match (lines.next(), lines.next(), lines.next()) {
+            (Some(id), Some(secret), None) => Some(Self {
+                access_key: SecretString::from(id),
+                secret_key: SecretString::from(secret),
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// Objects in a bucket.
 #[derive(Debug, Clone)]
 pub struct S3Store {
     bucket: Box<Bucket>,
     prefix: String,
     shown: String,
+    request_limit: Duration,
 }
+
+/// No answer came in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs_f32().ceil())]
+struct Silence(Duration);
 
 impl S3Store {
     /// A store; nothing is sent yet.
@@ -65,8 +88,10 @@ impl S3Store {
         };
         let region = Region::Custom {
             region: settings.region.clone(),
-            endpoint: settings.endpoint.trim_end_matches('/').to_owned(),
+            endpoint: settings.endpoint.to_string(),
         };
+        // One policy for repeats, ours: with its own, a silent store would be waited for twice.
+        ::s3::set_retries(0);
         let credentials = Credentials::new(
             Some(keys.access_key.expose_secret()),
             Some(keys.secret_key.expose_secret()),
@@ -75,20 +100,18 @@ impl S3Store {
             None,
         )
         .map_err(|error| failed(Box::new(error)))?;
-        let bucket = Bucket::new(&settings.bucket, region, credentials)
-            .map(|bucket| {
-                if settings.path_style {
-                    bucket.with_path_style()
-                } else {
-                    bucket
-                }
-            })
-            .and_then(|bucket| bucket.with_request_timeout(REQUEST_TIMEOUT))
+        let mut bucket = Bucket::new(&settings.bucket, region, credentials)
             .map_err(|error| failed(Box::new(error)))?;
+        if settings.path_style {
+            bucket = bucket.with_path_style();
+        }
+        // `answered` has the time limits; they depend on the size.
+        bucket.set_request_timeout(None);
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),
             shown,
+            request_limit: REQUEST_LIMIT,
         })
     }
 
@@ -116,50 +139,48 @@ impl S3Store {
         }
     }
 
-    fn error(&self, action: &'static str, name: &str, source: S3Error) -> StoreError {
-        let kind = kind_of(&source);
-        StoreError {
-            source: Some(Box::new(source)),
+    /// Waits for the answer to a request with a body of at most `bytes`, in one direction or the other.
+    async fn answered<T>(
+        &self,
+        action: &'static str,
+        name: &str,
+        bytes: u64,
+        request: impl Future<Output = Result<T, S3Error>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.request_limit + Duration::from_secs(bytes / SLOWEST);
+        let (kind, source): (_, Box<dyn std::error::Error + Send + Sync>) =
+            match tokio::time::timeout(limit, request).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(S3Error::HttpFailWithBody(status, body))) => {
+                    let refusal = Refusal::read(status, &body);
+                    (refusal.kind(), Box::new(refusal))
+                }
+                // The place names the URL already.
+                Ok(Err(S3Error::Reqwest(error))) => {
+                    (kind_of_failure(&error), Box::new(error.without_url()))
+                }
+                Ok(Err(error @ S3Error::Io(_))) => (UNAVAILABLE, Box::new(error)),
+                Ok(Err(error)) => (StoreErrorKind::Failed, Box::new(error)),
+                Err(_) => (UNAVAILABLE, Box::new(Silence(limit))),
+            };
+        Err(StoreError {
+            source: Some(source),
             ..self.refused(action, name, kind)
-        }
+        })
     }
 }
 
 /// rust-s3 keeps no headers of a failed answer, so a Retry-After header cannot be had here.
-fn kind_of(error: &S3Error) -> StoreErrorKind {
-    let unavailable = StoreErrorKind::Unavailable { retry_after: None };
-    match error {
-        S3Error::HttpFailWithBody(status, body) => kind_of_status(*status, body),
-        S3Error::Reqwest(error) if error.is_builder() => StoreErrorKind::Failed,
-        S3Error::Reqwest(error) => {
-            // A certificate that is not trusted does not get better by itself.
-            let mut cause = error.source();
-            while let Some(inner) = cause {
-                if inner.to_string().contains("certificate") {
-                    return StoreErrorKind::Failed;
-                }
-                cause = inner.source();
-            }
-            unavailable
-        }
-        S3Error::Io(_) => unavailable,
-        _ => StoreErrorKind::Failed,
-    }
-}
+const UNAVAILABLE: StoreErrorKind = StoreErrorKind::Unavailable { retry_after: None };
 
-fn kind_of_status(status: u16, body: &str) -> StoreErrorKind {
-    match status {
-        404 => StoreErrorKind::NotFound,
-        // B2 answers 403 when the account's cap is reached.
-        403 if body.contains("cap_exceeded") || body.contains("QuotaExceeded") => {
-            StoreErrorKind::Full
-        }
-        401 | 403 => StoreErrorKind::Denied,
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => {
-            StoreErrorKind::Unavailable { retry_after: None }
-        }
-        507 => StoreErrorKind::Full,
-        _ => StoreErrorKind::Failed,
+/// The kind of a failure on the way to the store.
+fn kind_of_failure(error: &(impl std::error::Error + 'static)) -> StoreErrorKind {
+    // A certificate that is not trusted does not get better by itself.
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    if causes.any(|cause| cause.to_string().contains("certificate")) {
+        StoreErrorKind::Failed
+    } else {
+        UNAVAILABLE
     }
 }
 
@@ -167,44 +188,41 @@ fn kind_of_status(status: u16, body: &str) -> StoreErrorKind {
 impl ObjectStore for S3Store {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
         let key = self.checked("storing", name)?;
-        self.bucket
-            .put_object(&key, &bytes)
+        let request = self.bucket.put_object(&key, &bytes);
+        self.answered("storing", name, bytes.len() as u64, request)
             .await
             .map(drop)
-            .map_err(|error| self.error("storing", name, error))
     }
 
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
         let key = self.checked("reading", name)?;
         // A range bounds what an object that was overwritten with something huge can cost.
-        let response = self
-            .bucket
-            .get_object_range(&key, 0, Some(limit))
-            .await
-            .map_err(|error| self.error("reading", name, error))?;
-        if response.bytes().len() as u64 > limit {
+        let request = async {
+            match self.bucket.get_object_range(&key, 0, Some(limit)).await {
+                Ok(response) => Ok(response.bytes().clone()),
+                // An object without bytes has no range that could be given.
+                Err(S3Error::HttpFailWithBody(416, _)) => Ok(Bytes::new()),
+                Err(error) => Err(error),
+            }
+        };
+        let bytes = self.answered("reading", name, limit, request).await?;
+        if bytes.len() as u64 > limit {
             return Err(self.refused("reading", name, StoreErrorKind::TooLarge { limit }));
         }
-        Ok(response.bytes().clone())
+        Ok(bytes)
     }
 
     async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
         let key = self.checked("looking for", name)?;
-        match self.bucket.head_object(&key).await {
-            Ok((_, 404)) => Ok(None),
-            Ok((head, 200..=299)) => Ok(Some(
+        let request = self.bucket.head_object(&key);
+        match self.answered("looking for", name, 0, request).await {
+            Ok((head, _)) => Ok(Some(
                 head.content_length
-                    .and_then(|n| u64::try_from(n).ok())
+                    .and_then(|length| u64::try_from(length).ok())
                     .unwrap_or(0),
             )),
-            Ok((_, status)) => Err(self.refused("looking for", name, kind_of_status(status, ""))),
-            Err(error) => match self.error("looking for", name, error) {
-                StoreError {
-                    kind: StoreErrorKind::NotFound,
-                    ..
-                } => Ok(None),
-                error => Err(error),
-            },
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -217,11 +235,10 @@ impl ObjectStore for S3Store {
         let mut found = Vec::new();
         let mut token = None;
         loop {
-            let (page, _) = self
+            let request = self
                 .bucket
-                .list_page(self.key(prefix), None, token, None, None)
-                .await
-                .map_err(|error| self.error("listing", prefix, error))?;
+                .list_page(self.key(prefix), None, token, None, None);
+            let (page, _) = self.answered("listing", prefix, 0, request).await?;
             for object in page.contents {
                 if let Some(name) = object.key.strip_prefix(&own) {
                     found.push(ObjectInfo {

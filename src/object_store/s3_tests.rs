@@ -1,5 +1,5 @@
-//! The requests that this client sends, against a small server in the same process; real servers are
-//! tested in `tests/`.
+//! The requests that this client sends, against a small server in the same process; the last test
+//! wants a real one, which `tests/appliance/s3.rs` has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::*;
-use crate::object_store::{RetryBudget, Retrying};
+use crate::object_store::{RetryBudget, Retrying, contract};
 
 #[derive(Default)]
 struct Server {
@@ -37,7 +37,7 @@ async fn serve() -> (Shared, S3Store) {
     let settings = S3Settings {
         bucket: "bucket".to_owned(),
         prefix: "node/a".to_owned(),
-        endpoint: format!("http://{address}"),
+        endpoint: format!("http://{address}").parse().unwrap(),
         region: "test-1".to_owned(),
         path_style: true,
     };
@@ -63,7 +63,8 @@ async fn object(
     let mut server = server.lock().unwrap();
     server.requests.push(format!("{method} {key}"));
     if let Some(status) = server.failures.pop() {
-        return (status, "<Error/>").into_response();
+        let error = "<Error><Code>AccessDenied</Code><Message>not for you</Message></Error>";
+        return (status, error).into_response();
     }
     assert!(
         headers["authorization"]
@@ -218,4 +219,66 @@ async fn a_store_that_is_not_there_is_unavailable() {
         matches!(error.kind, StoreErrorKind::Unavailable { .. }),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_is_given_up() {
+    let (_, mut store) = serve().await;
+    // Its kernel accepts connections; nobody reads them.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    store.bucket.region = Region::Custom {
+        region: "x".to_owned(),
+        endpoint: format!("http://{}", silent.local_addr().unwrap()),
+    };
+    store.request_limit = Duration::from_millis(50);
+    let put = store.put("x", Bytes::from_static(b"x")).await.map(drop);
+    let get = store.get("x", 100).await.map(drop);
+    let head = store.head("x").await.map(drop);
+    let list = store.list("x/").await.map(drop);
+    for outcome in [put, get, head, list] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind, UNAVAILABLE, "{error}");
+        let cause = error.source.unwrap().to_string();
+        assert_eq!(cause, "no answer within 1 s");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_servers_words() {
+    let (server, store) = serve().await;
+    server.lock().unwrap().failures = vec![StatusCode::FORBIDDEN];
+    let error = store.get("x", 100).await.unwrap_err();
+    assert_eq!(
+        error.source.unwrap().to_string(),
+        "the store answered 403 AccessDenied: not for you"
+    );
+}
+
+/// More than the thousand keys that a server puts into one page.
+const SEVERAL_PAGES: usize = 1_050;
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/appliance/s3.rs runs it"]
+async fn a_real_server_keeps_what_a_store_promises() {
+    let given = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let settings = S3Settings {
+        bucket: given("TENANTD_S3_BUCKET"),
+        prefix: "contract".to_owned(),
+        endpoint: given("TENANTD_S3_ENDPOINT").parse().unwrap(),
+        region: given("TENANTD_S3_REGION"),
+        path_style: true,
+    };
+    let keys = S3Keys::parse(&given("TENANTD_S3_KEYS")).unwrap();
+    let store = S3Store::new(&settings, &keys).unwrap();
+    contract::holds(&store, SEVERAL_PAGES).await;
+}
+
+#[test]
+fn keys_are_two_lines_and_nothing_else() {
+    let keys = S3Keys::parse("id\n secret \n\n").unwrap();
+    assert_eq!(keys.access_key.expose_secret(), "id");
+    assert_eq!(keys.secret_key.expose_secret(), "secret");
+    for bad in ["", "id\n", "id\nsecret\nmore\n"] {
+        assert!(S3Keys::parse(bad).is_none());
+    }
 }

@@ -1,4 +1,4 @@
-//! `dir:/path` and `s3://bucket/prefix`: how a store is named in settings.
+//! `dir:/path` and `s3://bucket/prefix`, and an S3 endpoint: how a store is named in settings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,6 +95,43 @@ impl From<StoreUrl> for String {
     }
 }
 
+/// Where an S3 store answers: scheme, host and perhaps port, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+/// Why a text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not an S3 endpoint: give scheme and host, and no path (for example \
+     `https://s3.eu-central-003.backblazeb2.com` or `http://127.0.0.1:9000`)"
+)]
+pub struct EndpointError(String);
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let plain = text.trim_end_matches('/');
+        let host = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| plain.strip_prefix(scheme));
+        // Brackets and colons: an IPv6 address, a port.
+        let in_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        match host {
+            Some(host) if !host.is_empty() && host.chars().all(in_host) => {
+                Ok(Self(plain.to_owned()))
+            }
+            _ => Err(EndpointError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -123,5 +160,28 @@ mod tests {
     #[case("https://host/bucket")]
     fn other_texts_are_refused(#[case] text: &str) {
         assert!(text.parse::<StoreUrl>().is_err());
+    }
+
+    #[rstest]
+    #[case("https://s3.eu-central-003.backblazeb2.com")]
+    #[case("http://127.0.0.1:9000")]
+    #[case("http://[::1]:9000")]
+    fn endpoints_are_read_back(#[case] text: &str) {
+        assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        let with_slash = format!("{text}/").parse::<Endpoint>().unwrap();
+        assert_eq!(with_slash.to_string(), text);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("127.0.0.1:9000")]
+    #[case("s3.eu-central-003.backblazeb2.com")]
+    #[case("s3://bucket")]
+    #[case("https://")]
+    #[case("https://host/bucket")]
+    #[case("https://id:secret@host")]
+    #[case("https://host?x")]
+    fn other_texts_are_no_endpoints(#[case] text: &str) {
+        assert!(text.parse::<Endpoint>().is_err());
     }
 }

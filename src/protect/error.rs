@@ -1,26 +1,29 @@
 //! What can go wrong when tenants are backed up or restored.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 
-use crate::backup::{KeyError, RepositoryError, RestoreError, SealError, SnapshotError};
+use crate::backup::{
+    KeyError, RemoteError, RepositoryError, RestoreError, SealError, SnapshotError,
+};
 use crate::host::files::FileError;
-use crate::node::NodeKeyError;
-use crate::object_store::{StoreError, StoreUrlError};
+use crate::node::{NodeKeyError, StoreSettingsError};
+use crate::object_store::StoreError;
 use crate::tenant::TenantId;
 
 /// Why a backup or restore did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtectError {
     /// The store in `node.toml` is none.
-    #[error("[store] url in node.toml cannot be used")]
-    StoreUrl(#[from] StoreUrlError),
-    /// An S3 store lacks a setting.
-    #[error("an s3:// store needs `{0}` under [store] in node.toml")]
-    StoreSetting(&'static str),
+    #[error("[store] in node.toml cannot be used")]
+    StoreSettings(#[from] StoreSettingsError),
     /// The S3 keys are not there.
     #[error(
-        "no S3 keys: give a systemd credential `tenantd.s3`, or `credentials` under [store] in \
-         node.toml, a file of two lines (key id, secret)"
+        "no S3 keys: give `credentials` under [store] in node.toml, a file of two lines (key id, \
+         secret), or a systemd credential `tenantd.s3`; with the latter, a command in a shell \
+         that needs them is run by `systemd-run --pipe --wait --property=ImportCredential=tenantd.* \
+         tenantd …`"
     )]
     NoCredentials,
     /// The S3 keys cannot be read.
@@ -29,6 +32,28 @@ pub enum ProtectError {
     /// The store does not answer.
     #[error("the object store cannot be used")]
     Store(#[from] StoreError),
+    /// The store says nothing at all.
+    #[error(
+        "the object store does not answer within {} s; check its endpoint and the network",
+        .0.as_secs()
+    )]
+    Silent(Duration),
+    /// The repository's packs are elsewhere.
+    #[error(
+        "the snapshots of {name} are in {was}, and the next one would rely on them. Put that back \
+         under [store] in node.toml. Or, to begin anew in {now}, move {directory} away; or, when \
+         everything was copied there, remove {directory}/store"
+    )]
+    OtherStore {
+        /// The tenant, or the node.
+        name: String,
+        /// Where they are.
+        was: String,
+        /// What `node.toml` says now.
+        now: String,
+        /// The repository's local directory.
+        directory: Utf8PathBuf,
+    },
     /// A recipient in `node.toml` is none.
     #[error("keys.recipients in node.toml cannot be used")]
     Recipient(#[source] SealError),
@@ -124,4 +149,20 @@ pub enum ProtectError {
     /// The state database cannot be copied.
     #[error("the state database cannot be copied")]
     Database(#[from] crate::state::StateError),
+}
+
+impl ProtectError {
+    /// Whether the same may work later without anything being changed on this host.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Restore {
+                source: RestoreError::Remote(RemoteError::Store(_)),
+                ..
+            } | Self::Store(_)
+                | Self::Silent(_)
+                | Self::File(_)
+                | Self::Systemd(_)
+        )
+    }
 }

@@ -12,7 +12,7 @@ use super::exchange::aside;
 use super::node::DATABASE;
 use super::opened::{FROM_CATALOGUE, Opened, RestoreReport, trust};
 use super::order::{RestoreOrder, write_order};
-use super::store::open_store;
+use super::store::{Patience, open_store};
 use super::tenant::NODE;
 use crate::backup::{Identity, Progress, RemoteError, RemoteRepository, RestoreError};
 use crate::host::dirs;
@@ -60,7 +60,7 @@ pub async fn restore_node(
 /// The newest snapshot of a node in the store that the identity can read. Which of the
 /// repositories are nodes' is inside their ciphertext, so each is asked.
 async fn find(settings: &NodeSettings, identity: &SecretString) -> Result<Opened, ProtectError> {
-    let store = open_store(&settings.store)?;
+    let store = open_store(&settings.store, Patience::Usual)?;
     let failed = |source: RemoteError| ProtectError::Restore {
         name: "the node".to_owned(),
         source: RestoreError::Remote(source),

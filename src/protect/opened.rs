@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::ProtectError;
-use super::store::{credentials_directory, open_store};
+use super::store::{Patience, credentials_directory, open_store};
 use crate::backup::{
     self, Identity, Progress, PublicKey, RemoteRepository, Repository, RepositorySpec,
     RestoreError, RestoreRequest, SignedCommit, Snapshots, Trust,
@@ -77,7 +77,7 @@ pub(super) async fn open(
     snapshot: Option<u64>,
     identity: Option<&SecretString>,
 ) -> Result<Option<Opened>, ProtectError> {
-    let store = open_store(&settings.store)?;
+    let store = open_store(&settings.store, Patience::Usual)?;
     let failed = |source| ProtectError::Restore {
         name: name.to_owned(),
         source: RestoreError::Remote(source),
@@ -205,12 +205,16 @@ impl Opened {
         let directory = layout.repository_dir(name);
         dirs::remove_tree(&directory)?;
         let adoption = self.remote.adoption(&self.keys, Some(self.commit.name));
-        Repository::adopt(&directory, open_store(&settings.store)?, adoption)
-            .await
-            .map_err(|source| ProtectError::Repository {
-                name: name.to_owned(),
-                source,
-            })?;
+        Repository::adopt(
+            &directory,
+            open_store(&settings.store, Patience::Usual)?,
+            adoption,
+        )
+        .await
+        .map_err(|source| ProtectError::Repository {
+            name: name.to_owned(),
+            source,
+        })?;
         Ok(())
     }
 }

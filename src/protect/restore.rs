@@ -54,7 +54,7 @@ pub async fn restore_if_wanted(
         };
     }
     let wanted = order.clone().unwrap_or_default();
-    let restored = async {
+    let restored: Result<_, ProtectError> = async {
         let Some(opened) = open(
             layout,
             settings,

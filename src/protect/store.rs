@@ -1,19 +1,23 @@
 //! Opens the object store that `node.toml` names, with its keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use secrecy::SecretString;
 
 use super::ProtectError;
 use crate::host::files;
-use crate::node::{NodeSettings, StoreSettings};
-use crate::object_store::{
-    DirectoryStore, ObjectStore, RetryBudget, Retrying, S3Keys, S3Settings, S3Store, StoreUrl,
-};
+use crate::node::{NodeSettings, StoreSettings, StoreTarget};
+use crate::object_store::{DirectoryStore, ObjectStore, RetryBudget, Retrying, S3Keys, S3Store};
 
 /// Longest credentials file.
 const LIMIT: u64 = 4096;
+
+/// A store that has not answered a small question by then is taken for out of reach.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is listed to see whether the store answers; nothing is ever stored there.
+const PROBE: &str = "tenantd-probe/";
 
 /// The directory of this process's systemd credentials, if it has any.
 pub(super) fn credentials_directory() -> Option<Utf8PathBuf> {
@@ -22,30 +26,39 @@ pub(super) fn credentials_directory() -> Option<Utf8PathBuf> {
         .map(Utf8PathBuf::from)
 }
 
-/// Opens the store of `settings`; an S3 store repeats what can be repeated.
-pub fn open_store(settings: &StoreSettings) -> Result<Arc<dyn ObjectStore>, ProtectError> {
-    let (bucket, prefix) = match settings.url.parse::<StoreUrl>()? {
-        StoreUrl::Directory(path) => return Ok(Arc::new(DirectoryStore::new(path))),
-        StoreUrl::S3 { bucket, prefix } => (bucket, prefix),
-    };
-    let setting =
-        |value: &Option<String>, name| value.clone().ok_or(ProtectError::StoreSetting(name));
-    let s3 = S3Settings {
-        endpoint: setting(&settings.endpoint, "endpoint")?,
-        region: setting(&settings.region, "region")?,
-        bucket,
-        prefix,
-        path_style: settings.path_style,
+/// How much is put up with from a store that fails for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// What can be repeated is repeated for [`RetryBudget`]'s time.
+    Usual,
+    /// One attempt: somebody waits, and what fails is made up for later.
+    None,
+}
+
+/// Opens the store of `settings`.
+pub(super) fn open_store(
+    settings: &StoreSettings,
+    patience: Patience,
+) -> Result<Arc<dyn ObjectStore>, ProtectError> {
+    let s3 = match settings.target()? {
+        StoreTarget::Directory(path) => return Ok(Arc::new(DirectoryStore::new(path))),
+        StoreTarget::S3(s3) => s3,
     };
     let store = S3Store::new(&s3, &keys(settings)?)?;
-    Ok(Arc::new(Retrying::new(store, RetryBudget::default())))
+    Ok(match patience {
+        Patience::Usual => Arc::new(Retrying::new(store, RetryBudget::default())),
+        Patience::None => Arc::new(store),
+    })
 }
 
 fn keys(settings: &StoreSettings) -> Result<S3Keys, ProtectError> {
     let credential = credentials_directory().map(|directory| directory.join("tenantd.s3"));
     for path in credential.iter().chain(&settings.credentials) {
         match files::read(path, LIMIT) {
-            Ok(bytes) => return parse_keys(&bytes, path),
+            Ok(bytes) => {
+                return S3Keys::parse(&String::from_utf8_lossy(&bytes))
+                    .ok_or_else(|| ProtectError::Credentials(path.to_owned()));
+            }
             Err(error) if error.is_absent() => {}
             Err(error) => return Err(error.into()),
         }
@@ -53,38 +66,94 @@ fn keys(settings: &StoreSettings) -> Result<S3Keys, ProtectError> {
     Err(ProtectError::NoCredentials)
 }
 
-fn parse_keys(bytes: &[u8], path: &Utf8Path) -> Result<S3Keys, ProtectError> {
-    let text = String::from_utf8_lossy(bytes);
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    match (lines.next(), lines.next(), lines.next()) {
-        (Some(id), Some(secret), None) => Ok(S3Keys {
-            access_key: SecretString::from(id.to_owned()),
-            secret_key: SecretString::from(secret.to_owned()),
-        }),
-        _ => Err(ProtectError::Credentials(path.to_owned())),
+/// Asks the store for something harmless; returns its URL when it answers.
+pub async fn probe_store(settings: &NodeSettings) -> Result<String, ProtectError> {
+    let store = open_store(&settings.store, Patience::None)?;
+    // A listing, because only that fails where there is no bucket.
+    tokio::time::timeout(PROBE_LIMIT, store.list(PROBE))
+        .await
+        .map_err(|_| ProtectError::Silent(PROBE_LIMIT))??;
+    Ok(settings.store.url.clone())
+}
+
+/// A file in a repository's local directory that names the store its packs are in.
+const HOME: &str = "store";
+
+/// Longest URL with endpoint.
+const HOME_LIMIT: u64 = 4096;
+
+/// The store in words that tell it from others.
+fn place(settings: &StoreSettings) -> String {
+    match &settings.endpoint {
+        Some(endpoint) if settings.url.starts_with("s3:") => {
+            format!("{} at {endpoint}", settings.url)
+        }
+        _ => settings.url.clone(),
     }
 }
 
-/// Asks the store for something harmless; returns its URL when it answers.
-pub async fn probe_store(settings: &NodeSettings) -> Result<String, ProtectError> {
-    let store = open_store(&settings.store)?;
-    store.head("tenantd-probe").await?;
-    Ok(settings.store.url.clone())
+/// Notes where a repository was made, unless that is noted.
+pub(super) fn note_home(
+    directory: &Utf8Path,
+    settings: &StoreSettings,
+) -> Result<(), ProtectError> {
+    let path = directory.join(HOME);
+    if !path.exists() {
+        files::write(&path, place(settings).as_bytes(), 0o600)?;
+    }
+    Ok(())
+}
+
+/// Makes sure that a repository's packs are in the store of `settings`: a snapshot names packs of
+/// those before it, and the writer never looks whether the store has them.
+pub(super) fn check_home(
+    name: &str,
+    directory: &Utf8Path,
+    settings: &StoreSettings,
+) -> Result<(), ProtectError> {
+    let was = match files::read(&directory.join(HOME), HOME_LIMIT) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.is_absent() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let now = place(settings);
+    if was == now {
+        return Ok(());
+    }
+    Err(ProtectError::OtherStore {
+        name: name.to_owned(),
+        was,
+        now,
+        directory: directory.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]
-    fn keys_are_two_lines_and_nothing_else() {
-        let path = Utf8Path::new("/etc/tenantd/s3");
-        let keys = parse_keys(b"id\nsecret\n", path).unwrap();
-        assert_eq!(keys.access_key.expose_secret(), "id");
-        for bad in ["", "id\n", "id\nsecret\nmore\n"] {
-            assert!(parse_keys(bad.as_bytes(), path).is_err());
-        }
+    fn a_repository_stays_in_the_store_that_it_was_made_in() {
+        let guard = tempfile::tempdir().unwrap();
+        let directory = Utf8Path::from_path(guard.path()).unwrap();
+        let first = StoreSettings {
+            url: "s3://bucket/a".to_owned(),
+            endpoint: Some("http://127.0.0.1:9000".to_owned()),
+            ..StoreSettings::default()
+        };
+        check_home("acme", directory, &first).unwrap();
+        note_home(directory, &first).unwrap();
+        check_home("acme", directory, &first).unwrap();
+        let other = StoreSettings {
+            endpoint: Some("http://127.0.0.1:9001".to_owned()),
+            ..first.clone()
+        };
+        note_home(directory, &other).unwrap();
+        let error = check_home("acme", directory, &other).unwrap_err();
+        let told = error
+            .to_string()
+            .replace(directory.as_str(), "/var/lib/tenantd/repositories/acme");
+        insta::assert_snapshot!(told);
+        check_home("acme", directory, &first).unwrap();
     }
 }

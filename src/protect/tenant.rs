@@ -9,7 +9,7 @@ use super::ProtectError;
 use super::exchange::has_state;
 use super::freeze::FreezePause;
 use super::report::{BackupReport, Outcome, write_report};
-use super::store::open_store;
+use super::store::{Patience, check_home, note_home, open_store};
 use crate::api::SnapshotSummary;
 use crate::backup::{
     self, Clock, Labels, NobodyWrites, Pause, Progress, Recipient, Repository, SnapshotOutcome,
@@ -56,14 +56,14 @@ pub fn tenants(layout: &Layout) -> Vec<TenantId> {
 }
 
 /// Makes a tenant's repository, on this host at least: where the store is out of reach, the
-/// first backup stores what belongs there.
+/// first backup stores what belongs there, and nobody waits for it here.
 pub async fn create_repository(
     layout: &Layout,
     settings: &NodeSettings,
     tenant: &TenantId,
 ) -> Result<(), ProtectError> {
     let name = tenant.as_str();
-    match repository(layout, settings, name).await {
+    match repository(layout, settings, name, Patience::None).await {
         Ok(_) => Ok(()),
         Err(error @ ProtectError::Repository { .. })
             if backup::read_local_spec(&layout.repository_dir(name)).is_ok_and(|s| s.is_some()) =>
@@ -83,8 +83,9 @@ pub(super) async fn repository(
     layout: &Layout,
     settings: &NodeSettings,
     name: &str,
+    patience: Patience,
 ) -> Result<Repository, ProtectError> {
-    let store = open_store(&settings.store)?;
+    let store = open_store(&settings.store, patience)?;
     let recipients: Vec<Recipient> = settings
         .keys
         .recipients
@@ -93,12 +94,14 @@ pub(super) async fn repository(
         .collect::<Result<_, _>>()
         .map_err(ProtectError::Recipient)?;
     let directory = layout.repository_dir(name);
-    Repository::create(&directory, store, &recipients, clock::now())
+    let repository = Repository::create(&directory, store, &recipients, clock::now())
         .await
         .map_err(|source| ProtectError::Repository {
             name: name.to_owned(),
             source,
-        })
+        })?;
+    note_home(&directory, &settings.store)?;
+    Ok(repository)
 }
 
 /// Backs up one tenant and leaves its report. `owner` is who the freeze is recorded for;
@@ -148,7 +151,12 @@ pub(super) async fn snapshot(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, ProtectError> {
     let signer = KeyFiles::new(layout).signer()?;
-    let mut repository = repository(layout, settings, source.name).await?;
+    check_home(
+        source.name,
+        &layout.repository_dir(source.name),
+        &settings.store,
+    )?;
+    let mut repository = repository(layout, settings, source.name, Patience::Usual).await?;
     let mut labels: Labels = source
         .labels
         .iter()

@@ -324,7 +324,7 @@ fn ends_as(host: &Host<'_>, tenant: &str, state: &str, revision: u64) -> anyhow:
 }
 
 /// Waits until no agent is frozen: whoever thaws after a crash is started by it.
-fn not_frozen(host: &Host<'_>) -> anyhow::Result<()> {
+pub fn not_frozen(host: &Host<'_>) -> anyhow::Result<()> {
     let look = r"
         ls -A /run/tenantd/frozen
         find /sys/fs/cgroup -path '*tenant*' -name cgroup.freeze -exec grep -l 1 {} +

@@ -22,8 +22,8 @@ pub struct Host<'a> {
 pub fn on_host(name: &str, test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>) {
     in_machine(name, |machine| {
         let host = Host { machine };
-        machine.install(BINARY)?;
-        machine.set_up(name)?;
+        host.install()?;
+        host.init(name, &[])?;
         host.start_daemon()?;
         test(&host)
     });
@@ -44,6 +44,17 @@ pub fn fake_with(id: &str, more: &str) -> String {
 }
 
 impl Host<'_> {
+    /// Installs tenantd, not yet set up.
+    pub fn install(&self) -> anyhow::Result<()> {
+        self.machine.install(BINARY)?;
+        Ok(())
+    }
+
+    /// Sets the node up, with more options of `tenantd init`.
+    pub fn init(&self, name: &str, options: &[String]) -> anyhow::Result<Output> {
+        self.machine.set_up(name, options)
+    }
+
     /// Starts the daemon and what goes with it.
     pub fn start_daemon(&self) -> anyhow::Result<()> {
         self.machine.start_tenantd()

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod agents;
+mod bucket;
 mod crashes;
 mod docs;
 mod doors;
@@ -16,3 +17,4 @@ mod machine;
 mod node;
 mod reboots;
 mod refusals;
+mod s3;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::host::{Host, fake, fake_with, on_host};
 
-/// Saves what an operator has elsewhere: the keys, and the store.
+/// Saves the keys, which an operator has elsewhere, and the program.
 const SAVE: &str = r"
     mkdir -p /var/tmp/operator
     cp -a /var/lib/tenantd/keys/root.key /var/lib/tenantd/keys/identity.txt /var/tmp/operator/
@@ -15,7 +15,7 @@ const SAVE: &str = r"
     ssh-keygen -y -f /var/tmp/operator/root.key >/var/tmp/operator/root.pub
     grep -oE 'age1[0-9a-z]+' /etc/tenantd/node.toml | head -n 1 >/var/tmp/operator/recipient
     systemctl stop tenantd.service
-    cp -a /var/lib/tenantd/backups /var/tmp/operator/backups
+    cp /usr/local/bin/tenantd /var/tmp/tenantd
 ";
 
 /// Another machine, as empty as one can be that is the same.
@@ -47,38 +47,14 @@ fn a_lost_host_is_rebuilt_from_the_operators_keys_and_the_store() {
             "three tenants and the node: {snapshots:?}"
         );
 
-        host.machine.script(SAVE)?;
+        save_keys(host)?;
         host.machine
-            .script("cp /usr/local/bin/tenantd /var/tmp/tenantd")?;
-        host.machine.script(LOSE)?;
-
-        // A new host. The root key and the identity stay with the operator.
-        host.machine.run([
-            "/run/repository/packaging/install.sh",
-            "--binary",
-            "/var/tmp/tenantd",
-        ])?;
-        let recipient = host.machine.read("/var/tmp/operator/recipient")?;
-        let shown = host.tenantd([
-            "init",
-            "--name",
-            "new-host",
-            "--allow-missing-controllers",
-            "--root-key",
-            "/var/tmp/operator/root.pub",
-            "--recipient",
-            recipient.trim(),
-        ])?;
-        certify(host, &shown.stdout)?;
-        host.machine
-            .script("cp -a /var/tmp/operator/backups /var/lib/tenantd/")?;
-        host.start_daemon()?;
-        host.tenantd([
-            "restore",
-            "--node",
-            "--identity",
-            "/var/tmp/operator/identity.txt",
-        ])?;
+            .run(["cp", "-a", "/var/lib/tenantd/backups", "/var/tmp/backups"])?;
+        rebuild(host, &[], || {
+            let put_back = "mkdir -p /var/lib/tenantd; mv /var/tmp/backups /var/lib/tenantd/";
+            host.machine.script(put_back)?;
+            Ok(())
+        })?;
 
         host.wait_for_state("acme", "running")?;
         host.expect("acme", "note", "of acme")?;
@@ -136,6 +112,50 @@ fn a_lost_host_is_rebuilt_from_the_operators_keys_and_the_store() {
         ensure!(host.machine.read("/var/tmp/beside/data/note")? == "new of acme");
         Ok(())
     });
+}
+
+/// Stops the daemon and saves what an operator has elsewhere.
+pub fn save_keys(host: &Host<'_>) -> anyhow::Result<()> {
+    host.machine.script(SAVE)?;
+    Ok(())
+}
+
+/// Loses the host, sets up another one with the operator's keys and these options of `init`, and
+/// brings all back. The root key and the identity stay with the operator.
+pub fn rebuild(
+    host: &Host<'_>,
+    options: &[String],
+    put_store_back: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    host.machine.script(LOSE)?;
+    host.machine.run([
+        "/run/repository/packaging/install.sh",
+        "--binary",
+        "/var/tmp/tenantd",
+    ])?;
+    put_store_back()?;
+    let recipient = host.machine.read("/var/tmp/operator/recipient")?;
+    let keys = [
+        "--root-key",
+        "/var/tmp/operator/root.pub",
+        "--recipient",
+        recipient.trim(),
+    ];
+    let options: Vec<_> = keys
+        .map(str::to_owned)
+        .into_iter()
+        .chain(options.iter().cloned())
+        .collect();
+    let shown = host.init("new-host", &options)?;
+    certify(host, &shown.stdout)?;
+    host.start_daemon()?;
+    host.tenantd([
+        "restore",
+        "--node",
+        "--identity",
+        "/var/tmp/operator/identity.txt",
+    ])?;
+    Ok(())
 }
 
 /// Signs the node's statement the way that `init` has just said, as the operator would.

@@ -138,7 +138,7 @@ impl Demo {
             Ok(())
         })?;
         progress::step("Setting the node up: tenantd init", || {
-            self.machine.set_up(NAME)?;
+            self.machine.set_up(NAME, &[])?;
             self.machine.start_tenantd()
         })
     }

@@ -1,6 +1,9 @@
 //! What the machine needs from the host: root, and a few Debian packages.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::{bail, ensure};
 
@@ -83,6 +86,9 @@ pub const IMAGES: &[Need] = &[
 
 /// Installs the packages of what is missing, and says so; does nothing when all is there.
 pub fn provide(needs: &[Need]) -> anyhow::Result<()> {
+    // Builds side by side ask for packages side by side; apt lets only one update its lists.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     ensure!(
         nix::unistd::geteuid().is_root(),
         "the test machine needs root: mounts, namespaces, loop devices"

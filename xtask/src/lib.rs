@@ -12,4 +12,5 @@ pub mod machine;
 pub mod paths;
 pub mod process;
 pub mod progress;
+pub mod s3_server;
 pub mod test;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{deny, host, machine, process, progress};
+use crate::{deny, host, machine, process, progress, s3_server};
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -22,13 +22,18 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     thread::scope(|scope| {
         // Mostly downloads: it goes well beside the compiler.
-        let built = scope.spawn(machine::build);
+        let mut builds = vec![(scope.spawn(machine::build), "the test machine")];
         if options.filter.is_none() {
+            // With a filter, the test that needs it builds it.
+            let build = || s3_server::ensure().map(drop);
+            builds.push((scope.spawn(build), "the S3 server"));
             checks()?;
         }
-        match built.join() {
-            Ok(built) => built.context("could not build the test machine")?,
-            Err(_) => bail!("building the test machine panicked"),
+        for (build, what) in builds {
+            match build.join() {
+                Ok(built) => built.with_context(|| format!("could not build {what}"))?,
+                Err(_) => bail!("building {what} panicked"),
+            }
         }
         integration(options)
     })

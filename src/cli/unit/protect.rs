@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
 
-use crate::backup::{RemoteError, RestoreError, Silent};
+use crate::backup::Silent;
 use crate::daemon;
 use crate::host::freezer::Owner;
 use crate::host::systemd::{ActiveState, JobResult, Systemd};
@@ -175,13 +175,7 @@ pub(super) async fn restore(
 fn exit_code(error: &ProtectError) -> u8 {
     match error {
         ProtectError::Ordered(_) => ORDER_FAILED,
-        ProtectError::Restore {
-            source: RestoreError::Remote(RemoteError::Store(_)),
-            ..
-        }
-        | ProtectError::Store(_)
-        | ProtectError::File(_)
-        | ProtectError::Systemd(_) => 1,
+        error if error.may_pass() => 1,
         ProtectError::Restore { .. }
         | ProtectError::NoSnapshot { .. }
         | ProtectError::NoRepository(_)

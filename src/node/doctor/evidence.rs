@@ -122,7 +122,7 @@ pub(super) async fn gather(engine: &Engine) -> Evidence {
         }),
         store: protect::probe_store(&settings)
             .await
-            .map_err(|error| error.to_string()),
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
         operator_keys_on_host: crate::node::operator_keys_on_host(layout),
         active_units: active.map(|unit| unit.name).collect(),
         last_backups: tenants

@@ -48,6 +48,14 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         ));
     }
     if row.state != TenantState::Restoring {
+        // Likewise. Not when it goes on after a crash: then the agent is down, and the unit decides.
+        run.step("ask the store").await?;
+        protect::probe_store(&engine.settings())
+            .await
+            .map_err(|error| {
+                let why = anyhow::Error::from(error);
+                OperationError::Restore(format!("tenant {} was left as it is: {why:#}", row.id))
+            })?;
         run.follow(Edge::Restore, None).await?;
     }
     if identity.is_some() || !given {
@@ -81,7 +89,9 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     };
     // Whatever came of it, no order may outlive the operation.
     let (layout, tenant) = (engine.layout.clone(), row.id.clone());
-    let report = blocking(move || protect::take_restore_report(&layout, &tenant)).await;
+    let report = blocking(move || protect::take_restore_report(&layout, &tenant))
+        .await
+        .map_err(|error| OperationError::Restore(error.to_string()));
     converge(run).await?;
     if row.wanted == Wanted::Running {
         wait_healthy(run).await?;
@@ -94,12 +104,13 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         run.set_state(state, row.held_because.clone()).await?;
     }
     restored?;
+    let report = report?;
     let (layout, tenant) = (engine.layout.clone(), row.id.clone());
     run.step("remove the replaced state").await?;
     blocking(move || protect::discard_replaced(&layout, &tenant))
         .await
         .map_err(|error| OperationError::Restore(error.to_string()))?;
-    Ok(json!({ "tenant": row.id, "report": report.unwrap_or_default() }))
+    Ok(json!({ "tenant": row.id, "report": report }))
 }
 
 /// Whether the restore unit will find an identity on this host.

@@ -16,10 +16,18 @@ impl Machine {
         Ok(output)
     }
 
-    /// Sets the node up. The keys that this prints are of a machine that nobody depends on; they stay in it.
-    pub fn set_up(&self, node: &str) -> anyhow::Result<Output> {
-        let missing = "--allow-missing-controllers";
-        self.run(["tenantd", "init", "--name", node, missing])
+    /// Sets the node up, with more options of `tenantd init`. The keys that this prints are of a machine that
+    /// nobody depends on; they stay in it.
+    pub fn set_up(&self, node: &str, options: &[String]) -> anyhow::Result<Output> {
+        let init = [
+            "tenantd",
+            "init",
+            "--name",
+            node,
+            "--allow-missing-controllers",
+        ];
+        let argv = init.map(str::to_owned).into_iter();
+        self.run(argv.chain(options.iter().cloned()))
     }
 
     /// Starts the daemon and what goes with it.
