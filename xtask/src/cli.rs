@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    bench::{self, Benchmark},
     demo,
     machine::{self, Machine},
     progress, test,
@@ -32,6 +33,11 @@ enum Task {
     },
     /// Format check, lints, licences, unit tests, then the integration tests in test machines.
     Test(test::Options),
+    /// Measures what was promised, beside what it is compared with; prints a table and writes target/bench/NAME.json.
+    Bench {
+        #[command(subcommand)]
+        benchmark: Benchmark,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +70,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Task::Demo(options) => demo::run(&options)?,
         Task::Machine { name, command } => machine(&Machine::named(&name)?, command)?,
         Task::Test(options) => test::run(&options)?,
+        Task::Bench { benchmark } => bench::run(&benchmark)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns what is needed to build, boot and enter a machine and to run the tests; knows nothing of tenantd's insides.
 
+pub mod bench;
 pub mod cache;
 pub mod cli;
 pub mod debian;

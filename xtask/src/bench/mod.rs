@@ -1,0 +1,33 @@
+//! `cargo xtask bench NAME`: measures what was promised, beside what it is compared with, in one run.
+//!
+//! Owns the table, the JSON and the verdict; each benchmark measures in a file of its own. A missed target is no
+//! failure of the command: it says so, and names the measurement that shows what limits it.
+
+mod appliance;
+mod measured;
+mod report;
+
+use clap::Subcommand;
+
+pub use self::{
+    measured::Measured,
+    report::{Peer, Report, Row, Target},
+};
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum Benchmark {
+    /// Applying, reconciling and idling beside a bare `podman run`, and the door beside a direct connection.
+    Appliance(appliance::Options),
+}
+
+/// Runs a benchmark, prints its table and writes `target/bench/NAME.json`.
+pub fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
+    let report = match benchmark {
+        Benchmark::Appliance(options) => appliance::run(options)?,
+    };
+    let path = report.write()?;
+    print!("{report}");
+    println!("written to {}", path.display());
+    Ok(())
+}
