@@ -68,6 +68,11 @@ impl Facts {
     }
 }
 
+/// The processors that this process may use; one where the kernel does not say.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The number with which systemd's version begins: 257 of `257.13-1~deb13u1`.
 pub fn systemd_number(version: &str) -> Option<u32> {
     let digits = version.trim_start_matches('v');

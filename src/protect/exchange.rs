@@ -32,14 +32,20 @@ pub(super) fn exchange(layout: &Layout, tenant: &TenantId) -> Result<(), Protect
     finish_exchange(layout, tenant)
 }
 
-/// The second rename, also after a crash between the two: `replaced/` without `state/` says
-/// that `restoring/` is whole.
+/// The second rename, also after a crash between the two.
 pub(super) fn finish_exchange(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
-    let (state, restoring) = (layout.state_dir(tenant), layout.restoring_dir(tenant));
-    if layout.replaced_dir(tenant).exists() && !state.exists() && restoring.exists() {
-        rename(&restoring, &state)?;
+    if is_exchange_open(layout, tenant) {
+        rename(&layout.restoring_dir(tenant), &layout.state_dir(tenant))?;
     }
     Ok(())
+}
+
+/// Whether a crash came between the two renames: `replaced/` without `state/` says that
+/// `restoring/` is whole.
+pub(super) fn is_exchange_open(layout: &Layout, tenant: &TenantId) -> bool {
+    layout.replaced_dir(tenant).exists()
+        && !layout.state_dir(tenant).exists()
+        && layout.restoring_dir(tenant).exists()
 }
 
 fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), ProtectError> {
@@ -98,7 +104,9 @@ mod tests {
         fill(&layout.restoring_dir(&tenant), "new");
         // The crash: only the first rename was done.
         rename(&layout.state_dir(&tenant), &layout.replaced_dir(&tenant)).unwrap();
+        assert!(is_exchange_open(&layout, &tenant));
         finish_exchange(&layout, &tenant).unwrap();
+        assert!(!is_exchange_open(&layout, &tenant));
         let read = |directory: &Utf8Path| fs::read_to_string(directory.join("data/file")).unwrap();
         assert_eq!(read(&layout.state_dir(&tenant)), "new");
         assert_eq!(read(&layout.replaced_dir(&tenant)), "old");

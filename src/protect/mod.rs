@@ -22,7 +22,7 @@ pub use node_restore::restore_node;
 pub use opened::{RestoreReport, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use report::{BackupReport, Outcome, read_report, take_restore_report};
-pub use restore::{restore_beside, restore_if_wanted};
+pub use restore::{is_restore_due, restore_beside, restore_if_wanted};
 pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
 pub use store::probe_store;
 pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};

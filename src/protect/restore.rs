@@ -10,7 +10,7 @@ use camino::Utf8Path;
 use secrecy::SecretString;
 
 use super::ProtectError;
-use super::exchange::{exchange, finish_exchange, has_state};
+use super::exchange::{exchange, finish_exchange, has_state, is_exchange_open};
 use super::opened::{FROM_CATALOGUE, RestoreReport, local_spec, open};
 use super::order::{read_order, remove_order};
 use super::report::write_restore_report;
@@ -20,6 +20,16 @@ use crate::host::dirs;
 use crate::layout::Layout;
 use crate::node::NodeSettings;
 use crate::tenant::TenantId;
+
+/// Whether [`restore_if_wanted`] has anything to do. It looks at names only and changes nothing.
+pub fn is_restore_due(layout: &Layout, tenant: &TenantId) -> Result<bool, ProtectError> {
+    if is_exchange_open(layout, tenant) || read_order(layout, tenant)?.is_some() {
+        return Ok(true);
+    }
+    Ok(!has_state(&layout.state_dir(tenant))
+        && local_spec(layout, tenant.as_str())?.is_some()
+        && !is_known_empty(layout, tenant))
+}
 
 /// Restores a tenant if an order waits for it, or if it has no state and a backup may exist.
 ///

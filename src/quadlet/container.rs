@@ -101,7 +101,8 @@ fn process(unit: &mut UnitText, spec: &ResolvedSpec) {
         .comment(
             "tenantd asks from outside; an image's own health check would be an exec each time.",
         )
-        .key("HealthCmd", "none")
+        .comment("HealthCmd=none would still make a timer, by one more process at each start.")
+        .key("PodmanArgs", "--no-healthcheck")
         .comment("Straight to the tenant's journal, without a copy by Podman's monitor.")
         .key("LogDriver", "passthrough");
 }

@@ -97,7 +97,7 @@ async fn observe(
     let mut wanted: Vec<&str> = helpers.iter().map(String::as_str).collect();
     wanted.extend([service.as_str(), socket.as_str()]);
     let units = engine.systemd.units(&wanted).await?;
-    let details = engine.systemd.details(&service).await?;
+    let details = engine.systemd.general(&service).await?;
     let find = |name: &str| units.iter().find(|unit| unit.name == name);
     let is_active =
         |name: &str| find(name).is_some_and(|unit| unit.active != ActiveState::Inactive);
@@ -206,14 +206,26 @@ async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), 
             let set = unit_set.cloned();
             engine
                 .installer
-                .install(tenant.clone(), set, write.clone(), remove.clone())
+                .install(
+                    tenant.clone(),
+                    set,
+                    write.clone(),
+                    remove.clone(),
+                    run.take_approach(),
+                )
                 .await
         }
         Step::Reload => {
             let set = unit_set.cloned();
             engine
                 .installer
-                .install(tenant.clone(), set, Vec::new(), Vec::new())
+                .install(
+                    tenant.clone(),
+                    set,
+                    Vec::new(),
+                    Vec::new(),
+                    run.take_approach(),
+                )
                 .await
         }
         Step::Listen => {
@@ -225,8 +237,9 @@ async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), 
     }
 }
 
-/// Starts or restarts the agent and waits for the job, which ends when the start probe passes.
+/// Starts or restarts the agent in its turn and waits for the job, which ends when the start probe passes.
 pub async fn start_agent(run: &Run, step: &Step) -> Result<(), OperationError> {
+    run.take_place(step).await?;
     let systemd = &run.engine.systemd;
     let unit = UnitNames(run.tenant()?).service();
     systemd.reset_failed(&unit).await?;
@@ -257,7 +270,10 @@ pub async fn wait_healthy(run: &Run) -> Result<(), OperationError> {
     let begin = clock::monotonic();
     loop {
         let error = match probe::ask(&target, &runtime.start_probe, PROBE).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                run.give_place_back();
+                return Ok(());
+            }
             Err(error) => error,
         };
         // The agent has answered its start probe already: what is left is the door's start.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::blocking;
 use super::engine::Engine;
 use super::error::OperationError;
-use super::observe::drift;
+use super::observe::UnitDir;
 use crate::host::systemd::ActiveState;
 use crate::quadlet::UnitSet;
 use crate::state::{Operation, OperationKind, Wanted};
@@ -38,10 +38,13 @@ pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationErr
     }
     let layout = engine.layout.clone();
     let drifted: Vec<TenantId> = blocking(move || {
+        let unit_dir = UnitDir::read(&layout);
         let is_as_recorded = |tenant: &TenantId, set: &UnitSet| {
             // What cannot be read is looked at by the operation, which can say why.
-            drift(&layout, tenant, Some(set))
-                .is_ok_and(|drift| drift.differing.is_empty() && drift.surplus.is_empty())
+            unit_dir.as_ref().is_ok_and(|dir| {
+                dir.drift(&layout, tenant, Some(set))
+                    .is_ok_and(|d| d.is_none())
+            })
         };
         candidates
             .into_iter()

@@ -12,13 +12,14 @@ use super::installer::Installer;
 use super::operations;
 use super::progress::{Progress, moved_on};
 use super::run::Run;
+use super::starts::Starts;
 use super::supervisor;
 use super::tenant_locks::TenantLocks;
 use super::view::{UnitView, Views};
 use crate::failpoint;
-use crate::host::clock;
 use crate::host::podman::Podman;
 use crate::host::systemd::Systemd;
+use crate::host::{clock, facts};
 use crate::layout::{Layout, UnitNames};
 use crate::node::NodeSettings;
 use crate::quadlet::HostFacts;
@@ -39,6 +40,7 @@ pub struct Engine {
     pub facts: HostFacts,
     pub(super) installer: Installer,
     pub(super) locks: TenantLocks,
+    pub(super) starts: Starts,
     pub(super) progress: Progress,
     settings: RwLock<Arc<NodeSettings>>,
     catalog: RwLock<Arc<Catalog>>,
@@ -68,6 +70,7 @@ impl Engine {
             facts,
             installer,
             locks: TenantLocks::default(),
+            starts: Starts::on(facts::processors()),
             progress: Progress::default(),
             settings: RwLock::new(Arc::new(settings)),
             catalog: RwLock::new(Arc::new(catalog)),
@@ -119,7 +122,25 @@ impl Engine {
         request: Value,
         actor: String,
     ) -> Result<Operation, OperationError> {
-        self.submit_with(kind, tenant, request, actor, None).await
+        let operation = asked(kind, tenant, request, actor);
+        self.submit_all(vec![operation.clone()]).await?;
+        Ok(operation)
+    }
+
+    /// Records new operations, all or none, and starts them.
+    pub async fn submit_all(
+        self: &Arc<Self>,
+        operations: Vec<Operation>,
+    ) -> Result<(), OperationError> {
+        if operations.is_empty() {
+            return Ok(());
+        }
+        self.database.record_operations(operations.clone()).await?;
+        failpoint::hit("operation.recorded");
+        for operation in operations {
+            self.start(operation);
+        }
+        Ok(())
     }
 
     /// As [`Engine::submit`], with an identity that is kept in memory only.
@@ -131,19 +152,7 @@ impl Engine {
         actor: String,
         identity: Option<operations::Identity>,
     ) -> Result<Operation, OperationError> {
-        let operation = Operation {
-            id: OperationId::now_v7(),
-            kind,
-            tenant,
-            request,
-            actor,
-            status: OperationStatus::Running,
-            step: None,
-            outcome: None,
-            started_at: clock::now(),
-            finished_at: None,
-        };
-        self.database.record_operation(operation.clone()).await?;
+        let operation = asked(kind, tenant, request, actor);
         if let Some(identity) = identity {
             let mut identities = self
                 .identities
@@ -151,9 +160,18 @@ impl Engine {
                 .unwrap_or_else(PoisonError::into_inner);
             identities.insert(operation.id, identity);
         }
-        failpoint::hit("operation.recorded");
-        self.start(operation.clone());
-        Ok(operation)
+        let recorded = self.submit_all(vec![operation.clone()]).await;
+        if recorded.is_err() {
+            self.forget_identity(operation.id);
+        }
+        recorded.map(|()| operation)
+    }
+
+    fn forget_identity(&self, operation: OperationId) {
+        self.identities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&operation);
     }
 
     /// Takes up the operations that a crash has cut short.
@@ -254,10 +272,7 @@ impl Engine {
                 "cannot record the end"
             );
         }
-        self.identities
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&operation.id);
+        self.forget_identity(operation.id);
         operation.status = status;
         operation.outcome = Some(document);
         operation.finished_at = Some(now);
@@ -272,5 +287,26 @@ impl Engine {
             );
         }
         self.progress.end(operation);
+    }
+}
+
+/// A new operation, not recorded yet.
+pub fn asked(
+    kind: OperationKind,
+    tenant: Option<TenantId>,
+    request: Value,
+    actor: String,
+) -> Operation {
+    Operation {
+        id: OperationId::now_v7(),
+        kind,
+        tenant,
+        request,
+        actor,
+        status: OperationStatus::Running,
+        step: None,
+        outcome: None,
+        started_at: clock::now(),
+        finished_at: None,
     }
 }

@@ -1,7 +1,7 @@
 //! Admission of an image: it is there (or pulled), and an agent can run from it as specified.
 //! What the rules are is pure and at the end; what is asked of Podman comes first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::StreamExt;
@@ -21,17 +21,28 @@ pub struct Admitted {
     pub user: User,
 }
 
-/// The id of a tenant's image if it is on the host; nothing is pulled.
-pub async fn local(
-    engine: &Engine,
-    spec: &ResolvedSpec,
-) -> Result<Option<ImageId>, OperationError> {
-    let image = engine
-        .podman
-        .image(spec.image.as_str())
-        .await
-        .map_err(|error| refuse(spec, error))?;
-    image.map(|image| image_id(spec, &image)).transpose()
+/// What Podman says of images, each asked about once: for specs that are looked at together.
+#[derive(Default)]
+pub struct Images {
+    known: BTreeMap<String, Option<Image>>,
+}
+
+impl Images {
+    /// The id of a tenant's image if it is on the host; nothing is pulled.
+    pub async fn local(
+        &mut self,
+        engine: &Engine,
+        spec: &ResolvedSpec,
+    ) -> Result<Option<ImageId>, OperationError> {
+        let name = spec.image.as_str();
+        if !self.known.contains_key(name) {
+            let image = engine.podman.image(name).await;
+            let image = image.map_err(|error| refuse(spec, error))?;
+            self.known.insert(name.to_owned(), image);
+        }
+        let image = self.known.get(name).and_then(Option::as_ref);
+        image.map(|image| image_id(spec, image)).transpose()
+    }
 }
 
 /// Finds or pulls a tenant's image and checks that the agent can run from it.
@@ -43,6 +54,8 @@ pub async fn resolve(run: &Run, spec: &ResolvedSpec) -> Result<Admitted, Operati
         .await
         .map_err(|error| refuse(spec, error))?;
     if image.is_none() && !name.starts_with("localhost/") {
+        // It may take minutes: nobody waits for that.
+        drop(run.take_approach());
         let mut pull = podman.pull(name);
         while let Some(progress) = pull.next().await {
             let progress = progress.map_err(|error| refuse(spec, error))?;

@@ -2,14 +2,18 @@
 //!
 //! Checking and reloading cost the same for one tenant as for ten, and two generator runs
 //! at a time can corrupt a unit: so whatever waits while a round is at work goes into the
-//! next round together.
+//! next round together, and a round waits a moment for those that are on their way to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+use super::approach::{Approach, Approaches};
 use super::blocking;
 use super::error::OperationError;
 use crate::failpoint;
@@ -20,10 +24,17 @@ use crate::quadlet::validate::{Tools, ValidateError, validate};
 use crate::quadlet::{UnitFile, UnitSet};
 use crate::tenant::TenantId;
 
+/// Jobs in one round at most; a round takes all that waits.
+const QUEUE: usize = 256;
+
+/// Longest wait of a round for those on their way to it. A round costs several times as much.
+const GATHER: Duration = Duration::from_millis(150);
+
 /// Asks for rounds and waits for them. Cheap to clone.
 #[derive(Clone)]
 pub struct Installer {
     jobs: mpsc::Sender<Job>,
+    approaches: Approaches,
 }
 
 /// What is wanted of a round for one tenant.
@@ -41,21 +52,34 @@ enum Wish {
 struct Job {
     tenant: TenantId,
     wish: Wish,
-    answer: oneshot::Sender<Result<(), OperationError>>,
+    /// The good answer announces the operation anew: nobody knows better when it may come again.
+    answer: oneshot::Sender<Result<Approach, OperationError>>,
 }
 
 impl Installer {
     /// Starts the task that does the rounds; it ends with the last handle.
     pub fn start(layout: Layout, systemd: Systemd) -> Self {
-        // A round takes all that waits, so the queue only has to hold one host's tenants.
-        let (jobs, queue) = mpsc::channel(256);
-        tokio::spawn(rounds(layout, systemd, queue));
-        Self { jobs }
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let approaches = Approaches::default();
+        tokio::spawn(rounds(layout, systemd, queue, approaches.clone()));
+        Self { jobs, approaches }
+    }
+
+    /// Announces an operation that will ask for a round soon.
+    pub fn approach(&self) -> Approach {
+        self.approaches.announce()
     }
 
     /// Has the host's generator and verifier check `unit_set` within the whole merged tree.
-    pub async fn check(&self, tenant: TenantId, unit_set: UnitSet) -> Result<(), OperationError> {
-        self.ask(tenant, Wish::Check(unit_set)).await
+    ///
+    /// Whose units are good is on its way to have them installed, and announced as such.
+    pub async fn check(
+        &self,
+        tenant: TenantId,
+        unit_set: UnitSet,
+        approach: Option<Approach>,
+    ) -> Result<Approach, OperationError> {
+        self.ask(tenant, Wish::Check(unit_set), approach).await
     }
 
     /// Writes and removes files, reloads systemd and makes sure that it took them in.
@@ -66,19 +90,22 @@ impl Installer {
         unit_set: Option<UnitSet>,
         write: Vec<Utf8PathBuf>,
         remove: Vec<Utf8PathBuf>,
+        approach: Option<Approach>,
     ) -> Result<(), OperationError> {
-        self.ask(
-            tenant,
-            Wish::Install {
-                unit_set,
-                write,
-                remove,
-            },
-        )
-        .await
+        let wish = Wish::Install {
+            unit_set,
+            write,
+            remove,
+        };
+        self.ask(tenant, wish, approach).await.map(drop)
     }
 
-    async fn ask(&self, tenant: TenantId, wish: Wish) -> Result<(), OperationError> {
+    async fn ask(
+        &self,
+        tenant: TenantId,
+        wish: Wish,
+        approach: Option<Approach>,
+    ) -> Result<Approach, OperationError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             tenant,
@@ -90,28 +117,40 @@ impl Installer {
             .send(job)
             .await
             .map_err(|_| OperationError::Interrupted)?;
+        // It has arrived.
+        drop(approach);
         answered.await.map_err(|_| OperationError::Interrupted)?
     }
 }
 
-async fn rounds(layout: Layout, systemd: Systemd, mut queue: mpsc::Receiver<Job>) {
+async fn rounds(
+    layout: Layout,
+    systemd: Systemd,
+    mut queue: mpsc::Receiver<Job>,
+    approaches: Approaches,
+) {
     let mut waiting = Vec::new();
-    while queue.recv_many(&mut waiting, 256).await > 0 {
+    while queue.recv_many(&mut waiting, QUEUE).await > 0 {
+        // The channel hands over what arrived meanwhile, so nothing is lost when this ends.
+        let _ = timeout(GATHER, approaches.none_left()).await;
+        while let Ok(job) = queue.try_recv() {
+            waiting.push(job);
+        }
         let (checks, installs): (Vec<_>, Vec<_>) = waiting
             .drain(..)
             .partition(|job| matches!(job.wish, Wish::Check(_)));
         if !checks.is_empty() {
-            check_round(&layout, checks).await;
+            check_round(&layout, checks, &approaches).await;
         }
         if !installs.is_empty() {
-            install_round(&layout, &systemd, installs).await;
+            install_round(&layout, &systemd, installs, &approaches).await;
         }
     }
 }
 
 /// One check for all; when there are complaints, those without one are checked again by
 /// themselves, so that one bad tenant does not take the others with it.
-async fn check_round(layout: &Layout, mut jobs: Vec<Job>) {
+async fn check_round(layout: &Layout, mut jobs: Vec<Job>, approaches: &Approaches) {
     while !jobs.is_empty() {
         let sets: BTreeMap<TenantId, UnitSet> = jobs
             .iter()
@@ -139,7 +178,7 @@ async fn check_round(layout: &Layout, mut jobs: Vec<Job>) {
         }
         if settled {
             for job in good {
-                let _ = job.answer.send(Ok(()));
+                let _ = job.answer.send(Ok(approaches.announce()));
             }
             return;
         }
@@ -157,41 +196,59 @@ fn refuse_all(jobs: Vec<Job>, error: ValidateError) {
     }
 }
 
-async fn install_round(layout: &Layout, systemd: &Systemd, jobs: Vec<Job>) {
-    let mut written = Vec::new();
-    for job in jobs {
-        let Job {
-            tenant,
-            wish,
-            answer,
-        } = job;
-        let Wish::Install {
-            unit_set,
-            write,
-            remove,
-        } = wish
-        else {
-            continue;
-        };
-        let (owner, set) = (tenant.clone(), unit_set.clone());
-        match blocking(move || put(&owner, set.as_ref(), &write, &remove)).await {
-            Ok(()) => written.push((tenant, unit_set, answer)),
-            Err(error) => {
-                let _ = answer.send(Err(error.into()));
-            }
-        }
-    }
+async fn install_round(
+    layout: &Layout,
+    systemd: &Systemd,
+    jobs: Vec<Job>,
+    approaches: &Approaches,
+) {
+    // Side by side: most of it is waiting for the disk, which syncs many files in one go.
+    let written = join_all(jobs.into_iter().map(write)).await;
     failpoint::hit("install.written");
-    let reloaded = systemd.reload().await;
+    let mut failed = systemd.reload().await.err();
     failpoint::hit("install.reloaded");
-    let mut failed = reloaded.err();
-    for (tenant, unit_set, answer) in written {
-        let result = match failed.take() {
-            Some(error) => Err(error.into()),
-            None if unit_set.is_some() => loaded(layout, systemd, &tenant).await,
-            None => Ok(()),
-        };
-        let _ = answer.send(result);
+    let told = written.into_iter().flatten().map(|written| {
+        let failed = failed.take();
+        async move {
+            let result = match failed {
+                Some(error) => Err(error.into()),
+                None if written.has_units => loaded(layout, systemd, &written.tenant).await,
+                None => Ok(()),
+            };
+            let _ = written.answer.send(result.map(|()| approaches.announce()));
+        }
+    });
+    join_all(told).await;
+}
+
+/// A job whose files are on the disk; it waits for the reload.
+struct Written {
+    tenant: TenantId,
+    has_units: bool,
+    answer: oneshot::Sender<Result<Approach, OperationError>>,
+}
+
+/// Writes what a job says; one that fails is told so and is done.
+async fn write(job: Job) -> Option<Written> {
+    let Wish::Install {
+        unit_set,
+        write,
+        remove,
+    } = job.wish
+    else {
+        return None;
+    };
+    let (owner, has_units) = (job.tenant.clone(), unit_set.is_some());
+    match blocking(move || put(&owner, unit_set.as_ref(), &write, &remove)).await {
+        Ok(()) => Some(Written {
+            tenant: job.tenant,
+            has_units,
+            answer: job.answer,
+        }),
+        Err(error) => {
+            let _ = job.answer.send(Err(error.into()));
+            None
+        }
     }
 }
 
@@ -239,7 +296,7 @@ async fn loaded(
 ) -> Result<(), OperationError> {
     let names = UnitNames(tenant);
     let unit = names.service();
-    let details = systemd.details(&unit).await?;
+    let details = systemd.general(&unit).await?;
     let expected = layout.quadlet_dir(tenant).join(names.quadlet_file());
     let found = if details.load != LoadState::Loaded {
         format!("load state {:?}", details.load)

@@ -6,11 +6,12 @@
 //! | `decide`, `judge` | pure: the next steps; where a tenant stands |
 //! | `engine`, `run` | operations: recorded, one at a time per tenant, taken up after a crash |
 //! | `operations/` | what each kind of operation does |
-//! | `converge`, `observe`, `installer` | taking the steps: files, systemd, the agent |
+//! | `converge`, `observe`, `installer`, `starts` | taking the steps: files, systemd, the agent |
 //! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
 //! | `specs_dir` | specs placed as files |
 //! | `queries` | what the API shows |
 
+mod approach;
 pub mod containers;
 mod converge;
 mod decide;
@@ -27,12 +28,14 @@ mod progress;
 mod queries;
 mod run;
 pub mod specs_dir;
+mod starts;
 pub mod supervisor;
 mod tenant_locks;
 mod view;
 
-pub use engine::Engine;
+pub use engine::{Engine, asked};
 pub use error::OperationError;
+pub use image::Images;
 pub use operations::{ApplyJob, Identity, plan, preview, resolve_all};
 
 /// Runs work that blocks (files, processes) away from the tasks that must not wait.

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::blocking;
-use super::engine::Engine;
+use super::engine::{Engine, asked};
 use super::error::OperationError;
+use super::image::Images;
 use super::operations::{ApplyJob, plan, resolve_all};
 use crate::api::{ApplyPlan, Change, Document};
 use crate::host::files::{self, FileError};
@@ -82,8 +83,9 @@ pub async fn apply_directory(
     let mut plans = Vec::new();
     let mut faults = Vec::new();
     let mut ruled = BTreeSet::new();
+    let mut images = Images::default();
     for document in documents {
-        match apply_file(engine, &document, &mut ruled).await {
+        match look_at_file(engine, &mut images, &document, &mut ruled).await {
             Ok(plan) => plans.push(plan),
             Err(error) => {
                 tracing::error!(file = document.name, problem = ?error.problem().faults, "{error}");
@@ -91,6 +93,8 @@ pub async fn apply_directory(
             }
         }
     }
+    let operations = plans.iter().filter_map(|plan| plan.operation.clone());
+    engine.submit_all(operations.collect()).await?;
     for row in engine.database.tenants().await? {
         if row.source.is_some() && !ruled.contains(&row.id) && faults.is_empty() {
             tracing::info!(tenant = %row.id, "its file is gone; it is ruled by hand from now on");
@@ -100,8 +104,10 @@ pub async fn apply_directory(
     Ok((plans, faults))
 }
 
-async fn apply_file(
+/// What a file leads to, with the operation that is still to be submitted.
+async fn look_at_file(
     engine: &Arc<Engine>,
+    images: &mut Images,
     document: &Document,
     ruled: &mut BTreeSet<crate::tenant::TenantId>,
 ) -> Result<ApplyPlan, OperationError> {
@@ -116,12 +122,13 @@ async fn apply_file(
             second: document.name.clone(),
         });
     }
-    let mut plan = plan(engine, document, &spec).await?;
+    let mut plan = plan(engine, images, document, &spec).await?;
     if plan.change == Change::None {
-        engine
-            .database
-            .set_source(spec.tenant, Some(document.name.clone()))
-            .await?;
+        let row = engine.database.tenant(spec.tenant.clone()).await?;
+        let source = Some(document.name.clone());
+        if row.source != source {
+            engine.database.set_source(spec.tenant, source).await?;
+        }
         return Ok(plan);
     }
     let job = ApplyJob {
@@ -132,9 +139,7 @@ async fn apply_file(
     };
     let request = serde_json::to_value(job).unwrap_or_default();
     let actor = format!("file {}", document.name);
-    let operation = engine
-        .submit(OperationKind::Apply, Some(spec.tenant), request, actor)
-        .await?;
+    let operation = asked(OperationKind::Apply, Some(spec.tenant), request, actor);
     plan.operation = Some(operation);
     Ok(plan)
 }

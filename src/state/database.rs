@@ -90,6 +90,18 @@ pub fn copy_database(from: &Utf8Path, to: &Utf8Path) -> Result<(), StateError> {
     Ok(())
 }
 
+/// Does `work` with commits that are not synced to the disk one by one. With a write-ahead log,
+/// a power cut can undo the last of them and nothing else, and the next synced commit syncs them.
+pub(super) fn without_sync<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let done = work(connection);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    done
+}
+
 fn start_thread(mut connection: Connection) -> mpsc::Sender<Job> {
     // 64 is far more than there are concurrent operations on one host.
     let (jobs, mut queue) = mpsc::channel::<Job>(64);

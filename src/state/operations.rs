@@ -1,11 +1,13 @@
 //! Operations: what takes long, recorded before it starts and until it has ended.
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::database::without_sync;
 use super::tenants::timestamp;
 use super::{Database, StateError};
 use crate::tenant::TenantId;
@@ -103,41 +105,31 @@ const COLUMNS: &str =
     "id, kind, tenant, request, actor, status, step, outcome, started_at, finished_at";
 
 impl Database {
-    /// Records an operation before its first effect.
-    pub async fn record_operation(&self, operation: Operation) -> Result<(), StateError> {
+    /// Records operations before their first effects: all of them, or none.
+    pub async fn record_operations(&self, operations: Vec<Operation>) -> Result<(), StateError> {
         self.call(move |connection| {
-            connection
-                .prepare_cached(&format!(
-                    "INSERT INTO operations ({COLUMNS})
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
-                ))
-                .and_then(|mut statement| {
-                    statement.execute((
-                        operation.id.to_string(),
-                        operation.kind.as_str(),
-                        operation.tenant.as_ref().map(TenantId::as_str),
-                        operation.request.to_string(),
-                        &operation.actor,
-                        status_text(operation.status),
-                        &operation.step,
-                        operation.outcome.as_ref().map(Value::to_string),
-                        operation.started_at.to_string(),
-                        operation.finished_at.as_ref().map(Timestamp::to_string),
-                    ))
-                })
-                .map_err(StateError::statement("record an operation"))?;
-            Ok(())
+            let failed = || StateError::statement("record an operation");
+            let transaction = connection.transaction().map_err(failed())?;
+            for operation in &operations {
+                insert(&transaction, operation).map_err(failed())?;
+            }
+            transaction.commit().map_err(failed())
         })
         .await
     }
 
     /// Records the step that an operation is about to take.
+    ///
+    /// It outlives the process at once, and a power cut with the next change of anything else:
+    /// an operation begins anew after either, so no sync of the disk is spent on its step.
     pub async fn operation_step(&self, id: OperationId, step: String) -> Result<(), StateError> {
         self.call(move |connection| {
-            connection
-                .prepare_cached("UPDATE operations SET step = ?2 WHERE id = ?1")
-                .and_then(|mut statement| statement.execute((id.to_string(), step)))
-                .map_err(StateError::statement("record an operation's step"))?;
+            without_sync(connection, |connection| {
+                connection
+                    .prepare_cached("UPDATE operations SET step = ?2 WHERE id = ?1")
+                    .and_then(|mut statement| statement.execute((id.to_string(), step)))
+            })
+            .map_err(StateError::statement("record an operation's step"))?;
             Ok(())
         })
         .await
@@ -224,6 +216,26 @@ impl Database {
         })
         .await
     }
+}
+
+fn insert(connection: &Connection, operation: &Operation) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(&format!(
+            "INSERT INTO operations ({COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+        ))?
+        .execute((
+            operation.id.to_string(),
+            operation.kind.as_str(),
+            operation.tenant.as_ref().map(TenantId::as_str),
+            operation.request.to_string(),
+            &operation.actor,
+            status_text(operation.status),
+            &operation.step,
+            operation.outcome.as_ref().map(Value::to_string),
+            operation.started_at.to_string(),
+            operation.finished_at.as_ref().map(Timestamp::to_string),
+        ))
 }
 
 fn status_text(status: OperationStatus) -> &'static str {

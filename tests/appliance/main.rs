@@ -6,6 +6,7 @@ mod adapters;
 mod agents;
 mod bucket;
 mod crashes;
+mod crowd;
 mod docs;
 mod doors;
 mod drift;

@@ -17,7 +17,9 @@ use crate::api::{
     ApplyPlan, ApplyRequest, Change, Problem, SuspendRequest, TenantDetail, TenantSummary,
     TenantUnits,
 };
-use crate::reconcile::{ApplyJob, Engine, OperationError, plan, preview, resolve_all};
+use crate::reconcile::{
+    ApplyJob, Engine, Images, OperationError, asked, plan, preview, resolve_all,
+};
 use crate::state::{Operation, OperationKind, Wanted};
 use crate::tenant::TenantId;
 
@@ -87,9 +89,9 @@ async fn apply(
             .into());
         }
     }
-    let mut plans = Vec::new();
+    let (mut plans, mut images) = (Vec::new(), Images::default());
     for (document, spec) in request.documents.iter().zip(&specs) {
-        plans.push(plan(&engine, document, spec).await?);
+        plans.push(plan(&engine, &mut images, document, spec).await?);
     }
     if request.dry_run {
         for (spec, plan) in specs.iter().zip(&mut plans) {
@@ -109,16 +111,17 @@ async fn apply(
             message: request.message.clone().unwrap_or_default(),
             source: None,
         };
-        let operation = engine
-            .submit(
-                OperationKind::Apply,
-                Some(spec.tenant),
-                json!(job),
-                peer.actor(),
-            )
-            .await?;
+        let operation = asked(
+            OperationKind::Apply,
+            Some(spec.tenant),
+            json!(job),
+            peer.actor(),
+        );
         plan.operation = Some(operation);
     }
+    // All at once, so that they go through the same rounds of checks and reloads.
+    let operations = plans.iter().filter_map(|plan| plan.operation.clone());
+    engine.submit_all(operations.collect()).await?;
     Ok((StatusCode::ACCEPTED, Json(plans)))
 }
 

@@ -85,6 +85,11 @@ pub(super) enum UnitCommand {
         /// The tenant.
         tenant: TenantId,
     },
+    /// Exit with 0 if a tenant which is about to start needs a restore, and with 1 if not.
+    NeedsRestore {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// Make sure that a tenant which is about to start has its state.
     Restore {
         /// The tenant.
@@ -114,8 +119,16 @@ impl UnitCommand {
             .map_or_else(|| "all".to_owned(), ToString::to_string);
         let _span = tracing::info_span!("unit", tenant).entered();
         let layout = Layout::default();
-        // Only a restore tells systemd, by its exit code, whether another attempt can help.
+        // Only these tell systemd more by their exit codes: whether to go on, and whether another
+        // attempt can help.
         let ended = match self {
+            Self::NeedsRestore { tenant } => {
+                return if protect::needs_restore(&layout, &tenant) {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                };
+            }
             Self::Restore { tenant } => {
                 block_on(async { Ok(protect::restore(&layout, &tenant).await) })
                     .unwrap_or_else(|error| Err((ExitCode::FAILURE, error)))
@@ -140,6 +153,7 @@ impl UnitCommand {
             | Self::Ingress { tenant }
             | Self::Wake { tenant }
             | Self::Sleep { tenant }
+            | Self::NeedsRestore { tenant }
             | Self::Restore { tenant }
             | Self::Backup { tenant }
             | Self::AwaitStart { tenant } => Some(tenant),
@@ -162,8 +176,8 @@ impl UnitCommand {
             Self::BackupNode => block_on(protect::backup_node(layout)),
             Self::Prestop => block_on(protect::prestop(layout)),
             Self::Final => block_on(protect::last(layout)),
-            // Handled by `run`, for its exit codes.
-            Self::Restore { .. } => Ok(()),
+            // Handled by `run`, for their exit codes.
+            Self::NeedsRestore { .. } | Self::Restore { .. } => Ok(()),
         }
     }
 }

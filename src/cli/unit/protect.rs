@@ -131,6 +131,11 @@ fn tell_shutdown(report: &ShutdownReport) {
     tracing::info!("backed up: {}", report.done.join(", "));
 }
 
+/// Whether a tenant which is about to start needs a restore. What cannot be told is the restore's to say.
+pub(super) fn needs_restore(layout: &Layout, tenant: &TenantId) -> bool {
+    protect::is_restore_due(layout, tenant).unwrap_or(true)
+}
+
 /// Makes sure that a tenant which is about to start has its state.
 pub(super) async fn restore(
     layout: &Layout,

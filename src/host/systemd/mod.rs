@@ -197,6 +197,13 @@ impl Systemd {
         Ok(rows.into_iter().map(UnitStatus::from).collect())
     }
 
+    /// As [`Systemd::details`], without what only a service has: for that systemd reads the
+    /// service's control group, which takes longer than all else.
+    pub async fn general(&self, unit: &str) -> Result<UnitDetails, SystemdError> {
+        let general = self.properties(unit).await?;
+        Ok(UnitDetails::from_properties(unit, &general, None))
+    }
+
     /// What systemd knows about `unit`; a unit without a file has `LoadState::NotFound`.
     pub async fn details(&self, unit: &str) -> Result<UnitDetails, SystemdError> {
         let general = self.properties(unit).await?;

@@ -14,7 +14,7 @@ use crate::reconcile::blocking;
 use crate::reconcile::converge::{converge, wait_healthy};
 use crate::reconcile::engine::Engine;
 use crate::reconcile::error::OperationError;
-use crate::reconcile::image;
+use crate::reconcile::image::{self, Images};
 use crate::reconcile::observe::drift;
 use crate::reconcile::run::Run;
 use crate::state::{StoredRevision, TenantRow, Wanted};
@@ -75,6 +75,7 @@ pub fn resolve_all(
 /// An image that is not on the host yet cannot be compared: it counts as a change.
 pub async fn plan(
     engine: &Engine,
+    images: &mut Images,
     document: &Document,
     spec: &ResolvedSpec,
 ) -> Result<ApplyPlan, OperationError> {
@@ -96,7 +97,7 @@ pub async fn plan(
         files: Vec::new(),
         operation: None,
     };
-    let image = image::local(engine, spec).await?;
+    let image = images.local(engine, spec).await?;
     if let (Some(stored), Some(image)) = (&stored, &image)
         && stored.revision.resolved == *spec
         && stored.revision.spec_text == document.text
@@ -110,7 +111,7 @@ pub async fn plan(
 /// The files that applying `spec` would write, once the host has checked them; installs nothing.
 /// None when the image is not on the host yet, since units name it by its id.
 pub async fn preview(engine: &Engine, spec: &ResolvedSpec) -> Result<Vec<String>, OperationError> {
-    let Some(image) = image::local(engine, spec).await? else {
+    let Some(image) = Images::default().local(engine, spec).await? else {
         return Ok(Vec::new());
     };
     let range = match engine.database.find_tenant(spec.tenant.clone()).await? {
@@ -121,7 +122,7 @@ pub async fn preview(engine: &Engine, spec: &ResolvedSpec) -> Result<Vec<String>
     let set = render_for(engine, spec, RevisionNumber(number), &image, range)?;
     engine
         .installer
-        .check(spec.tenant.clone(), set.clone())
+        .check(spec.tenant.clone(), set.clone(), None)
         .await?;
     let (layout, tenant) = (engine.layout.clone(), spec.tenant.clone());
     let drift = blocking(move || drift(&layout, &tenant, Some(&set)))
@@ -216,6 +217,7 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, Oper
         Edge::Provision
     };
     run.follow(edge, None).await?;
+    run.announce(engine.installer.approach());
     run.step(&format!("look at image {}", spec.image)).await?;
     let image = image::resolve(run, &spec).await?;
     let number = engine.database.next_revision(spec.tenant.clone()).await?;
@@ -227,10 +229,11 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, Oper
         row.id_range,
     )?;
     run.step("check the units").await?;
-    engine
+    let approach = engine
         .installer
-        .check(spec.tenant.clone(), unit_set.clone())
+        .check(spec.tenant.clone(), unit_set.clone(), run.take_approach())
         .await?;
+    run.announce(approach);
     run.step("make directories").await?;
     make_directories(engine, &spec, image.user).await?;
     crate::protect::create_repository(&engine.layout, &engine.settings(), &spec.tenant)
