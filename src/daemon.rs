@@ -10,13 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, ApplyPlan, Change};
 use crate::host::dirs;
-use crate::host::facts::{Facts, SeLinux};
+use crate::host::facts::Facts;
 use crate::host::files::{self, FileError};
-use crate::host::podman::{self, Podman, PodmanError};
-use crate::host::systemd::{Systemd, SystemdError};
+use crate::host::podman::{self, Podman};
+use crate::host::systemd::Systemd;
 use crate::layout::Layout;
+use crate::node::fitness::{self, Unfit};
 use crate::node::{NodeSettings, SettingsError};
-use crate::quadlet::{Controller, HostFacts};
 use crate::reconcile::{Engine, OperationError, containers, drift, specs_dir, supervisor};
 use crate::state::{Database, Operation, OperationStatus, StateError};
 
@@ -43,21 +43,9 @@ pub enum DaemonError {
     /// `node.toml` is not valid.
     #[error("the node's settings are not valid")]
     Settings(#[from] SettingsError),
-    /// The daemon is not root.
-    #[error("tenantd serve must be run as root; `systemctl start tenantd` does that")]
-    NotRoot,
-    /// Another init runs this host.
-    #[error("this host is not run by systemd, and tenants are systemd units")]
-    NoSystemd,
-    /// The old cgroup hierarchy is mounted.
-    #[error("this host runs cgroup v1; boot it with systemd.unified_cgroup_hierarchy=1")]
-    CgroupV1,
-    /// systemd is out of reach.
-    #[error("systemd is out of reach")]
-    Systemd(#[from] SystemdError),
-    /// Podman is out of reach.
-    #[error("Podman is out of reach")]
-    Podman(#[from] PodmanError),
+    /// Tenants cannot run on this host.
+    #[error("this host cannot run tenants; nothing was changed")]
+    Unfit(#[from] Unfit),
     /// The state database cannot be used.
     #[error("the state database cannot be used")]
     State(#[from] StateError),
@@ -75,11 +63,16 @@ pub enum DaemonError {
 /// Runs the daemon until it is asked to end.
 pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     let settings = read_settings(&layout)?;
-    let facts = host_facts(&layout)?;
+    let facts = Facts::gather(layout.root());
+    fitness::judge(&facts)?;
+    let systemd = Systemd::connect().await.map_err(Unfit::from)?;
+    fitness::judge_systemd(&systemd.version().await.map_err(Unfit::from)?)?;
+    let podman = Podman::connect(podman::SOCKET.into()).await;
+    let podman = podman.map_err(Unfit::from)?;
+    // From here on the host is touched.
     dirs::make(&layout.data_dir(), 0o700)?;
     let listener = api::server::listen(&layout.api_socket()).await?;
-    let systemd = Systemd::connect().await?;
-    let podman = Podman::connect(podman::SOCKET.into()).await?;
+    let facts = fitness::host_facts(&facts);
     let database = Database::open(&layout.database())?;
     let catalog = specs_dir::load_catalog(&layout.templates_dir(), &layout.plans_dir())?;
     let engine = Engine::new(layout, database, systemd, podman, facts, settings, catalog);
@@ -101,7 +94,7 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
         NotifyState::Status(&status_line(&engine).await),
     ]);
     tracing::info!("tenantd serves {}", engine.layout.api_socket());
-    if let Err(error) = specs_dir::apply_directory(&engine).await {
+    if let Err(error) = specs_dir::apply_directory(&engine, false).await {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "cannot apply tenants.d"
@@ -120,27 +113,6 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// What rendering must know of this host, once it is sure that tenants can run on it.
-fn host_facts(layout: &Layout) -> Result<HostFacts, DaemonError> {
-    let facts = Facts::gather(layout.root());
-    if !facts.root {
-        return Err(DaemonError::NotRoot);
-    }
-    if !facts.systemd_booted {
-        return Err(DaemonError::NoSystemd);
-    }
-    if !facts.cgroup_v2 {
-        return Err(DaemonError::CgroupV1);
-    }
-    let controllers: Vec<_> = facts.controllers.into_iter().collect();
-    Ok(HostFacts {
-        controllers: Controller::parse_list(&controllers.join(" ")),
-        allow_missing_controllers: false,
-        selinux: facts.selinux != SeLinux::Absent,
-        tenantd: HostFacts::TENANTD.into(),
-    })
-}
-
 /// Serves signals and the watchdog; returns when asked to end.
 async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
     let on = |kind| signal(kind).map_err(DaemonError::Signals);
@@ -157,7 +129,7 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
-                match reload(engine).await {
+                match reload(engine, false).await {
                     Ok(reloaded) => {
                         tokio::spawn(log_outcome(Arc::clone(engine), reloaded));
                     }
@@ -197,8 +169,8 @@ pub struct Reloaded {
 }
 
 /// Reads `node.toml`, templates, plans and specs again, puts right what is not as recorded and
-/// applies what changed.
-pub async fn reload(engine: &Arc<Engine>) -> Result<Reloaded, OperationError> {
+/// applies what changed. With `pull`, images' registries are asked again.
+pub async fn reload(engine: &Arc<Engine>, pull: bool) -> Result<Reloaded, OperationError> {
     notify(&[NotifyState::Status("reading settings and specs again")]);
     let settings =
         read_settings(&engine.layout).map_err(|error| OperationError::Settings(Box::new(error)))?;
@@ -206,7 +178,7 @@ pub async fn reload(engine: &Arc<Engine>) -> Result<Reloaded, OperationError> {
         specs_dir::load_catalog(&engine.layout.templates_dir(), &engine.layout.plans_dir())?;
     engine.replace_settings(settings, catalog);
     let mut plans: Vec<_> = look(engine).await?.into_iter().map(repair_plan).collect();
-    let outcome = specs_dir::apply_directory(engine).await;
+    let outcome = specs_dir::apply_directory(engine, pull).await;
     notify(&[NotifyState::Status(&status_line(engine).await)]);
     let (specs, faults) = outcome?;
     // A tenant that is put right is not also one that does not change.
@@ -225,6 +197,7 @@ fn repair_plan(operation: Operation) -> ApplyPlan {
             .unwrap_or_default(),
         change: Change::Repair,
         files: Vec::new(),
+        pinned: None,
         operation: Some(operation),
     }
 }

@@ -128,6 +128,9 @@ pub struct ApplyRequest {
     /// Only say what would change.
     #[serde(default)]
     pub dry_run: bool,
+    /// Ask the images' registries again, also for names that are on the host. Not in a dry run.
+    #[serde(default)]
+    pub pull: bool,
     /// Kept with the revisions.
     #[serde(default)]
     pub message: Option<String>,
@@ -153,6 +156,10 @@ pub struct ApplyPlan {
     pub change: Change,
     /// Files that are written.
     pub files: Vec<String>,
+    /// Where nothing changes but the image's name could mean another image by now: the image
+    /// that the tenant keeps.
+    #[serde(default)]
+    pub pinned: Option<String>,
     /// The operation that does it; none in a dry run or when nothing changes.
     pub operation: Option<Operation>,
 }

@@ -6,16 +6,32 @@ use std::os::unix::fs::PermissionsExt;
 use axum::Router;
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::{Group, chown};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use super::auth::Peer;
+use crate::host::occupant::{self, Listener, Occupant};
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Another daemon answers there.
-    #[error("another tenantd already listens on {0}; stop it first (`systemctl stop tenantd`)")]
-    Taken(Utf8PathBuf),
+    /// A process listens there.
+    #[error(
+        "{by} already listens on {path}; end it first (`systemctl stop tenantd` if it is tenantd)"
+    )]
+    Taken {
+        /// The socket.
+        path: Utf8PathBuf,
+        /// Who.
+        by: Listener,
+    },
+    /// Something that is no socket is there.
+    #[error("{path} is taken by {what}; move it away")]
+    InTheWay {
+        /// The socket's path.
+        path: Utf8PathBuf,
+        /// What is there: `a directory`.
+        what: &'static str,
+    },
     /// The socket cannot be made.
     #[error("cannot listen on {path}; is {path} in a directory that root may write?")]
     Listen {
@@ -38,12 +54,19 @@ pub async fn listen(path: &Utf8Path) -> Result<UnixListener, ServeError> {
         path: path.to_owned(),
         source,
     };
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(ServeError::Taken(path.to_owned()));
-    }
-    match tokio::fs::remove_file(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    let owned = || path.to_owned();
+    match occupant::look(path).await.map_err(failed)? {
+        Occupant::Nobody => {}
+        Occupant::Leftover => tokio::fs::remove_file(path).await.map_err(failed)?,
+        Occupant::Listener(by) => {
+            return Err(ServeError::Taken { path: owned(), by });
+        }
+        Occupant::NoSocket(what) => {
+            return Err(ServeError::InTheWay {
+                path: owned(),
+                what,
+            });
+        }
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     let group = Group::from_name("tenantd").ok().flatten();

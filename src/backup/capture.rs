@@ -72,10 +72,22 @@ struct Cloned {
     clone: Utf8PathBuf,
 }
 
+/// The directory for clones; it goes with the value, and so also after a failure: without
+/// reflinks clones take space that others may need.
+struct Clones(Utf8PathBuf);
+
+impl Drop for Clones {
+    fn drop(&mut self) {
+        if let Err(error) = remove_directory(&self.0) {
+            tracing::warn!(path = %self.0, %error, "clones could not be removed");
+        }
+    }
+}
+
 /// Reads the files below a root, in the steps that `snapshot` puts around the pause.
 pub struct Capture {
     root: File,
-    clones: Utf8PathBuf,
+    clones: Clones,
     /// When the last `syncfs` began.
     synced: i128,
     /// Files as they were read by this or an earlier snapshot.
@@ -123,7 +135,7 @@ impl Capture {
             .map_err(failed("made", clones))?;
         Ok(Self {
             root: opened,
-            clones: clones.to_owned(),
+            clones: Clones(clones.to_owned()),
             synced: i128::MIN,
             records: earlier.into_iter().collect(),
             waiting: Vec::new(),
@@ -147,7 +159,7 @@ impl Capture {
         self.synced = now.as_nanosecond();
         rustix::fs::syncfs(&self.root).map_err(|error| CaptureError::Directory {
             action: "synced",
-            path: self.clones.clone(),
+            path: self.clones.0.clone(),
             source: error.into(),
         })?;
         self.progress.stage(Stage::Scan, None, None);
@@ -231,7 +243,7 @@ impl Capture {
         let Some(file) = self.open_file(path, "cloned")? else {
             return Ok(false);
         };
-        let clone = self.clones.join(self.waiting.len().to_string());
+        let clone = self.clones.0.join(self.waiting.len().to_string());
         let to = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -300,9 +312,10 @@ impl Capture {
             self.progress.bytes(stamp.size);
             self.progress.files(1);
         }
-        remove_directory(&self.clones).map_err(|source| CaptureError::Directory {
+        let clones = &self.clones.0;
+        remove_directory(clones).map_err(|source| CaptureError::Directory {
             action: "removed",
-            path: self.clones.clone(),
+            path: clones.clone(),
             source,
         })
     }

@@ -18,9 +18,15 @@ pub fn write(file: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&temporary)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&temporary, file)?;
+    let written = out
+        .write_all(bytes)
+        .and_then(|()| out.sync_all())
+        .and_then(|()| fs::rename(&temporary, file));
+    if written.is_err() {
+        // The first error is the one to report. On a full disk every byte counts.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
     sync_parent(file)
 }
 

@@ -26,6 +26,7 @@ pub async fn run(client: &Client, console: Console, args: ApplyArgs) -> Result<(
     let request = ApplyRequest {
         documents: read_all(&args.paths)?,
         dry_run: args.dry_run,
+        pull: args.pull,
         message: args.message,
     };
     let answer: Value = client.post("/v1/apply", &request).await?;
@@ -116,6 +117,16 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
     } else {
         table.render()
     };
+    for plan in plans {
+        if let Some(image) = &plan.pinned {
+            let _ = writeln!(
+                text,
+                "{} keeps image {}; --pull asks its registry for a newer one",
+                plan.tenant,
+                short(image)
+            );
+        }
+    }
     let unchanged = plans.iter().filter(|plan| plan.operation.is_none()).count();
     let tenants: BTreeSet<_> = plans.iter().map(|plan| &plan.tenant).collect();
     let _ = write!(text, "{}: ", counted(tenants.len(), "tenant"));
@@ -128,6 +139,12 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
         "{applied} applied, {unchanged} unchanged, {failed} failed"
     );
     text
+}
+
+/// An image's id as Podman shortens it.
+fn short(image: &str) -> &str {
+    let digits = image.trim_start_matches("sha256:");
+    digits.get(..12).unwrap_or(digits)
 }
 
 /// Every document that `paths` name, directories in order of file name.
@@ -207,6 +224,7 @@ mod tests {
             } else {
                 vec![file]
             },
+            pinned: None,
             operation,
         }
     }
@@ -227,9 +245,13 @@ mod tests {
     #[test]
     fn the_summary_has_a_line_per_tenant() {
         use crate::cli::samples::{failed, succeeded};
+        let pinned = ApplyPlan {
+            pinned: Some(format!("sha256:{}", "0123456789abcdef".repeat(4))),
+            ..plan("beta", Change::None, None)
+        };
         let plans = [
             plan("acme", Change::Create, Some(succeeded("acme"))),
-            plan("beta", Change::None, None),
+            pinned,
             plan("gamma-2", Change::Update, Some(failed("gamma-2"))),
         ];
         insta::assert_snapshot!(summary(&plans, Paint(false)), @r"
@@ -237,6 +259,7 @@ mod tests {
         acme     create  applied in 3.2 s
         beta     none    as it should be
         gamma-2  update  failed after 3.2 s
+        beta keeps image 0123456789ab; --pull asks its registry for a newer one
         3 tenants: 1 applied, 1 unchanged, 1 failed
         ");
     }

@@ -12,10 +12,12 @@ use crate::tenant::TenantId;
 #[derive(Debug, Parser)]
 #[command(name = "tenantd", version, max_term_width = 100)]
 #[command(
-    after_help = "Examples:\n  tenantd apply acme.toml\n  tenantd list\n  tenantd logs acme -f\n\n\
+    after_help = "Examples:\n  tenantd apply acme.toml\n  tenantd list\n  tenantd logs acme -f\n  \
+                  tenantd doctor\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused as invalid, 4 no such \
                   thing, 5 conflict, 6 tenantd does not answer or may not be asked, 7 the agent \
-                  is not healthy. `exec` passes on the code of what it ran."
+                  is not healthy. `exec` passes on the code of what it ran; `doctor` ends with 1 \
+                  when a check failed."
 )]
 pub struct Cli {
     /// Where the daemon listens; default: `$TENANTD_SOCKET`, else /run/tenantd/api.sock.
@@ -34,7 +36,7 @@ pub struct Cli {
 /// What reads can print themselves as JSON.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
-    /// Print JSON instead of a table.
+    /// Print the result as JSON, for programs.
     #[arg(long)]
     pub json: bool,
 }
@@ -42,17 +44,30 @@ pub struct Output {
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make node.toml and this node's key.
-    #[command(
-        after_help = "Example:\n  tenantd init --recipient age1… --store s3://backups/host-1"
-    )]
+    /// Set this host up: write node.toml and make the node's key.
+    ///
+    /// Done once, before the daemon's first start. Backups are encrypted for recipients and
+    /// trusted by a root key, which are the operator's and belong on another machine: give their
+    /// public halves with --recipient and --root-key. Without them both are made here, and
+    /// their secret halves are shown once.
+    #[command(after_help = "Examples:\n  tenantd init\n  \
+                            tenantd init --root-key root.pub --recipient age1… --store dir:/srv/backups\n  \
+                            tenantd init --store s3://backups/host-1 --endpoint https://s3.example.com\n  \
+                            tenantd init --certificate node.json.sig")]
     Init(InitArgs),
-    /// Run the daemon (systemd does this).
+    /// Run the daemon; systemd does this.
+    ///
+    /// Tenants run without it: it installs what specs say, watches, and answers the other
+    /// commands.
     #[command(after_help = "Example:\n  systemctl start tenantd")]
     Serve,
-    /// Bring tenants to what their specs say.
+    /// Create tenants, or change them, to what their specs say.
+    ///
+    /// All specs are checked before anything is touched. An agent that does not become healthy
+    /// gets its previous revision back. A tenant whose spec says nothing new is left alone.
     #[command(
-        after_help = "Examples:\n  tenantd apply acme.toml\n  tenantd apply --dry-run tenants/"
+        after_help = "Examples:\n  tenantd apply acme.toml\n  tenantd apply --dry-run tenants/\n  \
+                            tenantd apply --pull acme.toml"
     )]
     Apply(ApplyArgs),
     /// List tenants.
@@ -61,79 +76,99 @@ pub enum Command {
         after_help = "Example:\n  tenantd list --json | jq -r '.[].id'"
     )]
     List(Output),
-    /// Show everything about one tenant.
+    /// Show one tenant: image, units, usage, last operations and history.
     #[command(after_help = "Example:\n  tenantd show acme")]
     Show {
-        /// The tenant.
+        /// The tenant's id.
         tenant: TenantId,
         #[command(flatten)]
         output: Output,
     },
-    /// Print the files rendered for a tenant.
-    #[command(after_help = "Example:\n  tenantd units acme --diff")]
+    /// Print the systemd and Quadlet files that a tenant's spec leads to.
+    #[command(after_help = "Examples:\n  tenantd units acme\n  tenantd units acme --diff")]
     Units(UnitsArgs),
-    /// Start a stopped tenant.
+    /// Start stopped tenants.
     #[command(after_help = "Example:\n  tenantd start acme")]
     Start(TenantArgs),
-    /// Stop a tenant; it stays down until `start`, also over a reboot.
+    /// Stop tenants; they stay down until `start`, also over a reboot.
     #[command(after_help = "Example:\n  tenantd stop acme")]
     Stop(TenantArgs),
-    /// Stop and start a tenant's agent.
+    /// Stop and start tenants' agents, from the images that they are pinned to.
     #[command(after_help = "Example:\n  tenantd restart acme")]
     Restart(TenantArgs),
-    /// Suspend a tenant for a reason; only `resume` ends it.
+    /// Stop tenants for a reason; only `resume` starts them again.
     #[command(after_help = "Example:\n  tenantd suspend acme --reason billing")]
     Suspend {
         #[command(flatten)]
         tenants: TenantArgs,
-        /// Why, for those who look later.
+        /// Why; `list` and `show` say it.
         #[arg(long, default_value = "operator")]
         reason: String,
     },
-    /// End a suspension.
+    /// Start suspended tenants again.
     #[command(after_help = "Example:\n  tenantd resume acme")]
     Resume(TenantArgs),
-    /// Print a tenant's log.
-    #[command(after_help = "Example:\n  tenantd logs acme -f -n 20")]
+    /// Print what a tenant's agent wrote.
+    #[command(after_help = "Examples:\n  tenantd logs acme -n 20\n  tenantd logs acme -f")]
     Logs(LogsArgs),
-    /// Run a command inside a tenant's container.
+    /// Run a command inside a tenant's running container.
+    ///
+    /// With -it it is a terminal inside, for onboarding and pairing.
     #[command(
         after_help = "Examples:\n  tenantd exec -it acme -- openclaw onboard\n  \
                             tenantd exec acme -- cat /etc/os-release"
     )]
     Exec(ExecArgs),
-    /// Remove a tenant's units; its state and backups stay unless --purge.
+    /// Remove tenants from this host; their state and backups stay.
+    ///
+    /// With --purge their state on this host goes as well. Backups stay in any case.
     #[command(after_help = "Examples:\n  tenantd remove acme\n  tenantd remove acme --purge --yes")]
     Remove(RemoveArgs),
-    /// Make a snapshot of tenants now; of all and the node when none is named.
-    #[command(after_help = "Example:\n  tenantd backup acme")]
+    /// Back up tenants now; all of them and the node when none is named.
+    ///
+    /// systemd does this every hour, and when the host stops.
+    #[command(after_help = "Examples:\n  tenantd backup\n  tenantd backup acme")]
     Backup(BackupArgs),
-    /// List snapshots.
+    /// List the snapshots that this host has made.
     #[command(after_help = "Example:\n  tenantd snapshots acme")]
     Snapshots(SnapshotsArgs),
-    /// Bring a tenant's state back from a snapshot.
+    /// Bring back a tenant's state, or a whole node, from the backups.
+    ///
+    /// In place, the agent stops, its state is replaced as a whole, and it starts again; what
+    /// was there is kept until the agent is healthy, and untouched when the restore fails. With
+    /// --to, the snapshot is written beside it, and nothing else changes. With --node, an empty
+    /// machine that was set up with `tenantd init` gets settings, specs and all tenants back.
     #[command(
-        after_help = "Examples:\n  tenantd restore acme --identity key.txt\n  \
-                            tenantd restore acme --snapshot 12 --to /tmp/acme\n  \
+        override_usage = "tenantd restore <TENANT> [--snapshot N] [--identity FILE]\n       \
+                          tenantd restore <TENANT> --to <DIR> [--snapshot N] [--identity FILE]\n       \
+                          tenantd restore --node [--identity FILE]",
+        after_help = "Examples:\n  tenantd restore acme\n  \
+                            tenantd restore acme --snapshot 12 --identity key.txt\n  \
+                            tenantd restore acme --snapshot 12 --to /var/tmp/acme\n  \
                             tenantd restore --node --identity key.txt"
     )]
     Restore(RestoreArgs),
-    /// List templates, or print one.
-    #[command(after_help = "Example:\n  tenantd templates openclaw")]
+    /// List templates (what tenantd knows of kinds of agents), or print one.
+    #[command(after_help = "Examples:\n  tenantd templates\n  tenantd templates openclaw")]
     Templates(CatalogArgs),
-    /// List plans, or print one.
-    #[command(after_help = "Example:\n  tenantd plans")]
+    /// List plans (named limits), or print one.
+    #[command(after_help = "Examples:\n  tenantd plans\n  tenantd plans starter")]
     Plans(CatalogArgs),
-    /// Show how the node is.
+    /// Show the node: its store, its tenants by state, what is at work, what to mend.
     #[command(after_help = "Example:\n  tenantd status")]
     Status(Output),
     /// Check the host for what tenantd needs, and say what to do.
-    #[command(after_help = "Example:\n  tenantd doctor")]
+    ///
+    /// Works without the daemon too, as root: that it does not run is then one of the findings.
+    #[command(after_help = "Examples:\n  tenantd doctor\n  \
+                            tenantd doctor --json | jq '.[] | select(.verdict == \"failed\")'\n\n\
+                            Exit codes: 0 no check failed, though some may warn; 1 a check failed; \
+                            6 the daemon may not be asked, or is absent and you are not root.")]
     Doctor(Output),
     /// Read node.toml and tenants.d again, and put right what is not as recorded.
     #[command(after_help = "Example:\n  tenantd reload")]
-    Reload,
-    /// Print the version.
+    Reload(ReloadArgs),
+    /// Print the version of this program, and of the daemon where it is another.
     #[command(after_help = "Example:\n  tenantd version --json")]
     Version(Output),
     /// Generate completions, man pages, schemas and the API's document.
@@ -156,7 +191,7 @@ pub enum Command {
 /// One or more tenants.
 #[derive(Debug, Args)]
 pub struct TenantArgs {
-    /// The tenants.
+    /// The tenants' ids.
     #[arg(required = true, value_name = "TENANT")]
     pub tenants: Vec<TenantId>,
 }
@@ -164,16 +199,19 @@ pub struct TenantArgs {
 /// `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The node's name; default: the host name.
+    /// The node's name, which snapshots carry; default: the host name.
     #[arg(long)]
     pub name: Option<String>,
-    /// The operator's root key: `ssh-ed25519 …`, or a file that holds it.
+    /// The operator's public root key: `ssh-ed25519 …`, or a file that holds it. Default: a new
+    /// one, whose secret half is shown once.
     #[arg(long, value_name = "KEY|FILE")]
     pub root_key: Option<String>,
-    /// The root key's signature over this node's statement, made elsewhere.
+    /// The root key's signature over this node's statement, made where the root key is. The
+    /// first `init` says how; may be given later, alone.
     #[arg(long, value_name = "FILE")]
     pub certificate: Option<Utf8PathBuf>,
-    /// Who can read backups: `age1…`; can be given more than once.
+    /// Who can read backups: `age1…`; can be given more than once. Default: a new identity,
+    /// which is shown once.
     #[arg(long, value_name = "AGE1…")]
     pub recipient: Vec<String>,
     /// Where snapshots are kept: `dir:/path` or `s3://bucket/prefix`.
@@ -183,13 +221,13 @@ pub struct InitArgs {
         value_name = "URL"
     )]
     pub store: String,
-    /// S3 endpoint.
+    /// The S3 server, for an s3:// store.
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// S3 region.
+    /// The S3 region, for an s3:// store.
     #[arg(long)]
     pub region: Option<String>,
-    /// A file with two lines: access key id, secret.
+    /// The S3 keys: a file with two lines, access key id and secret.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<Utf8PathBuf>,
     /// Run tenants although this host cannot enforce some of their limits.
@@ -200,25 +238,37 @@ pub struct InitArgs {
 /// `apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Specs, or directories of specs; `-` reads one from standard input.
+    /// Specs, or directories of *.toml specs; `-` reads one from standard input.
     #[arg(required = true, value_name = "FILE|DIR")]
     pub paths: Vec<Utf8PathBuf>,
     /// Say what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Kept with the revision.
+    /// Ask the images' registries again: a tag may mean another image by now. Without it, an
+    /// image that is on the host is used as it is.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub pull: bool,
+    /// A note that is kept with the revision.
     #[arg(short, long)]
     pub message: Option<String>,
     #[command(flatten)]
     pub output: Output,
 }
 
+/// `reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Ask the images' registries again: a tag may mean another image by now.
+    #[arg(long)]
+    pub pull: bool,
+}
+
 /// `units`.
 #[derive(Debug, Args)]
 pub struct UnitsArgs {
-    /// The tenant.
+    /// The tenant's id.
     pub tenant: TenantId,
-    /// Show how the rendered files differ from the installed ones.
+    /// Show how they differ from what is installed; nothing when they do not.
     #[arg(long)]
     pub diff: bool,
     #[command(flatten)]
@@ -230,7 +280,7 @@ pub struct UnitsArgs {
 pub struct RemoveArgs {
     #[command(flatten)]
     pub tenants: TenantArgs,
-    /// Delete the tenant's state on this host as well.
+    /// Delete their state on this host as well.
     #[arg(long)]
     pub purge: bool,
     /// Do not ask before purging.
@@ -241,12 +291,12 @@ pub struct RemoveArgs {
 /// `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// The tenant.
+    /// The tenant's id.
     pub tenant: TenantId,
     /// Go on with new lines as they come.
     #[arg(short, long)]
     pub follow: bool,
-    /// How many lines to begin with.
+    /// How many of the last lines to begin with.
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub lines: u32,
     #[command(flatten)]
@@ -256,7 +306,7 @@ pub struct LogsArgs {
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// The tenants; default: all, and the node.
+    /// The tenants' ids; default: all, and the node.
     #[arg(value_name = "TENANT")]
     pub tenants: Vec<TenantId>,
     #[command(flatten)]
@@ -266,7 +316,7 @@ pub struct BackupArgs {
 /// `snapshots`.
 #[derive(Debug, Args)]
 pub struct SnapshotsArgs {
-    /// Only this tenant's.
+    /// Only this tenant's; default: all, and the node's.
     pub tenant: Option<TenantId>,
     #[command(flatten)]
     pub output: Output,
@@ -281,7 +331,7 @@ pub struct ExecArgs {
     /// Give the command a terminal.
     #[arg(short, long)]
     pub tty: bool,
-    /// The tenant.
+    /// The tenant's id.
     pub tenant: TenantId,
     /// The command and its arguments.
     #[arg(required = true, last = true, value_name = "COMMAND")]
@@ -291,19 +341,20 @@ pub struct ExecArgs {
 /// `restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The tenant.
+    /// The tenant's id.
     #[arg(required_unless_present = "node", conflicts_with = "node")]
     pub tenant: Option<TenantId>,
-    /// Rebuild a whole node on an empty machine: settings, specs and catalogue, then the tenants.
+    /// Rebuild a whole node on an empty machine, instead of one tenant.
     #[arg(long)]
     pub node: bool,
-    /// The snapshot's number; default: the newest.
-    #[arg(long, value_name = "ID")]
+    /// The snapshot's number, as `tenantd snapshots` lists it; default: the newest.
+    #[arg(long, value_name = "N")]
     pub snapshot: Option<u64>,
-    /// Restore beside the tenant, into this new directory, and change nothing else.
+    /// Write the snapshot into this directory, which must not exist yet, and change nothing else.
     #[arg(long, value_name = "DIR", conflicts_with = "node")]
     pub to: Option<Utf8PathBuf>,
-    /// The age identity that can read the backups; default: the one on this host.
+    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
+    /// one on this host, if the operator left it there.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<Utf8PathBuf>,
     #[command(flatten)]
@@ -313,7 +364,7 @@ pub struct RestoreArgs {
 /// `templates`, `plans`.
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
-    /// Print this one whole.
+    /// Print this one whole; default: list all.
     pub name: Option<String>,
     #[command(flatten)]
     pub output: Output,

@@ -20,10 +20,15 @@ use tokio::time::Instant;
 use super::error::problem_exit;
 use super::exit::Exit;
 use crate::api::Problem;
+use crate::host::occupant::Listener;
 use crate::state::{Operation, OperationId, OperationStatus};
 
 /// How long one request waits for an operation before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
+
+/// Longest wait for the beginning of an answer: more than [`WAIT`], and than what a doctor or
+/// a dry run of many tenants takes.
+const ANSWER: Duration = Duration::from_mins(2);
 
 /// How long a wait outlasts an absent daemon: a new version of it takes the operation up.
 const ABSENCE: Duration = Duration::from_secs(20);
@@ -34,6 +39,8 @@ const RETRY: Duration = Duration::from_millis(200);
 /// A client of the daemon's API.
 pub struct Client {
     socket: Utf8PathBuf,
+    /// Longest wait for the beginning of an answer.
+    patience: Duration,
 }
 
 /// Why a request to the daemon has no good answer.
@@ -54,6 +61,44 @@ pub enum ClientError {
         /// The socket.
         socket: Utf8PathBuf,
     },
+    /// Somebody else's process listens, and nothing is said to it.
+    #[error(
+        "{by} listens at {socket}, which is not tenantd: it is neither root nor you; end it, then \
+         `systemctl restart tenantd`"
+    )]
+    Foreign {
+        /// The socket.
+        socket: Utf8PathBuf,
+        /// Who.
+        by: Listener,
+    },
+    /// What listens does not speak HTTP.
+    #[error(
+        "{by} listens at {socket} and does not talk like tenantd; end it, then `systemctl restart \
+         tenantd`"
+    )]
+    NotTenantd {
+        /// The socket.
+        socket: Utf8PathBuf,
+        /// Who.
+        by: Listener,
+        /// What it said.
+        #[source]
+        source: hyper::Error,
+    },
+    /// No answer has come.
+    #[error(
+        "{by} listens at {socket} and did not answer within {} s; if it is tenantd, \
+         `journalctl -u tenantd` tells more", patience.as_secs()
+    )]
+    Silent {
+        /// The socket.
+        socket: Utf8PathBuf,
+        /// Who.
+        by: Listener,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// The connection broke.
     #[error("the connection to tenantd broke")]
     Broken(#[source] hyper::Error),
@@ -71,13 +116,36 @@ impl ClientError {
     /// The exit code of each error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NotRunning { .. } | Self::NotAllowed { .. } | Self::Broken(_) => {
-                Exit::Unreachable
-            }
+            Self::NotRunning { .. }
+            | Self::NotAllowed { .. }
+            | Self::Foreign { .. }
+            | Self::NotTenantd { .. }
+            | Self::Silent { .. }
+            | Self::Broken(_) => Exit::Unreachable,
             Self::Answer(_) => Exit::Failed,
             Self::Refused(problem) => problem_exit(problem),
         }
     }
+}
+
+impl ClientError {
+    /// Whether no tenantd is there, as far as can be told.
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRunning { .. }
+                | Self::Foreign { .. }
+                | Self::NotTenantd { .. }
+                | Self::Silent { .. }
+                | Self::Broken(_)
+        )
+    }
+}
+
+/// A connection, and who is at its other end.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    peer: Listener,
 }
 
 impl Client {
@@ -85,6 +153,7 @@ impl Client {
     pub fn new(socket: impl Into<Utf8PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            patience: ANSWER,
         }
     }
 
@@ -198,7 +267,7 @@ impl Client {
         body: Option<Vec<u8>>,
         protocol: Option<&'static str>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let mut sender = self.connect().await?;
+        let Connection { mut sender, peer } = self.connect().await?;
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -214,13 +283,26 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .expect("paths are made by the commands from checked ids and are valid");
-        sender
-            .send_request(request)
-            .await
-            .map_err(ClientError::Broken)
+        let socket = || self.socket.clone();
+        match tokio::time::timeout(self.patience, sender.send_request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(source)) if source.is_parse() => Err(ClientError::NotTenantd {
+                socket: socket(),
+                by: peer,
+                source,
+            }),
+            Ok(Err(error)) => Err(ClientError::Broken(error)),
+            Err(_) => Err(ClientError::Silent {
+                socket: socket(),
+                by: peer,
+                patience: self.patience,
+            }),
+        }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+    /// Connects, and makes sure that whoever listens may hear what is said: an identity can be
+    /// part of it.
+    async fn connect(&self) -> Result<Connection, ClientError> {
         let socket = || self.socket.clone();
         let stream =
             UnixStream::connect(&self.socket)
@@ -232,12 +314,22 @@ impl Client {
                         source,
                     },
                 })?;
+        let peer = Listener::of(&stream).map_err(|source| ClientError::NotRunning {
+            socket: socket(),
+            source,
+        })?;
+        if peer.uid != 0 && peer.uid != nix::unistd::geteuid().as_raw() {
+            return Err(ClientError::Foreign {
+                socket: socket(),
+                by: peer,
+            });
+        }
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(ClientError::Broken)?;
         // Ends with the sender; an error shows at the request that it breaks.
         tokio::spawn(connection.with_upgrades());
-        Ok(sender)
+        Ok(Connection { sender, peer })
     }
 }
 
@@ -263,4 +355,45 @@ async fn refusal(response: Response<Incoming>) -> ClientError {
         )
     });
     ClientError::Refused(Box::new(problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Asks somebody who says `answer` and then nothing more.
+    async fn asked(answer: &'static [u8], patience: Duration) -> ClientError {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = Utf8PathBuf::from_path_buf(dir.path().join("s")).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        let other = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let client = Client { socket, patience };
+        tokio::select! {
+            answer = client.get::<()>("/v1/version") => answer.unwrap_err(),
+            () = other => unreachable!("it waits for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_silent_is_not_waited_for_for_ever() {
+        let error = asked(b"", Duration::from_millis(10)).await;
+        assert!(matches!(error, ClientError::Silent { .. }), "{error}");
+        assert!(error.is_absence() && error.exit() == Exit::Unreachable);
+    }
+
+    #[tokio::test]
+    async fn whoever_speaks_no_http_is_named() {
+        let error = asked(b"220 mail.example ESMTP\r\n", ANSWER).await;
+        assert!(matches!(error, ClientError::NotTenantd { .. }), "{error}");
+        let pid = format!("(process {})", std::process::id());
+        assert!(error.to_string().contains(&pid), "{error}");
+    }
 }

@@ -70,6 +70,11 @@ pub enum CliError {
     /// Something that the doctor checked is not as it must be.
     #[error("{0} of the checks failed; what to do is said above")]
     Unfit(usize),
+    /// The daemon is absent, and this user cannot look at the host instead.
+    #[error(
+        "the daemon is absent, and only root can check the host without it: sudo tenantd doctor"
+    )]
+    DoctorNeedsRoot(#[source] ClientError),
     /// The terminal could not be used.
     #[error("the terminal cannot be used")]
     Terminal(#[source] io::Error),
@@ -125,7 +130,7 @@ impl CliError {
     /// The exit code of each error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Client(error) => error.exit(),
+            Self::Client(error) | Self::DoctorNeedsRoot(error) => error.exit(),
             Self::Several { failures, .. } => Exit::of_all(failures.iter().map(problem_exit)),
             Self::Usage(_) => Exit::Usage,
             Self::NoSpecs(_) | Self::NotText(_) => Exit::Invalid,

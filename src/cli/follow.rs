@@ -70,7 +70,12 @@ pub fn ending(operation: &Operation) -> String {
         operation.started_at,
         operation.finished_at.unwrap_or(operation.started_at),
     );
+    let is_unchanged = operation
+        .outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome["unchanged"] == true);
     match operation.status {
+        OperationStatus::Succeeded if is_unchanged => format!("looked in {took}: nothing newer"),
         OperationStatus::Succeeded => format!("{} in {took}", done(operation.kind)),
         OperationStatus::Failed => format!("failed after {took}"),
         OperationStatus::Running => "at work".to_owned(),

@@ -4,14 +4,18 @@ use std::fmt::Write;
 
 use camino::Utf8Path;
 use secrecy::ExposeSecret;
+use tokio::runtime::{Builder, Runtime};
 
 use super::args::InitArgs;
 use super::console::Console;
 use super::error::CliError;
 use crate::daemon;
-use crate::host::{clock, files};
+use crate::host::facts::Facts;
+use crate::host::systemd::Systemd;
+use crate::host::{clock, files, podman};
 use crate::layout::Layout;
-use crate::node::{self, InitReport, InitRequest, StoreSettings};
+use crate::node::fitness::{self, Unfit};
+use crate::node::{self, InitError, InitReport, InitRequest, StoreSettings};
 
 /// Longest key or certificate file.
 const LIMIT: u64 = 16 * 1024;
@@ -27,6 +31,7 @@ pub fn run(console: Console, layout: &Layout, args: InitArgs) -> Result<(), CliE
         return Err(CliError::Usage(wanted.to_owned()));
     }
     let root_key = args.root_key.map(|key| text_or_file(&key)).transpose()?;
+    runtime()?.block_on(host_is_fit(layout))?;
     let request = InitRequest {
         name: args.name.unwrap_or_else(host_name),
         root_key,
@@ -46,6 +51,20 @@ pub fn run(console: Console, layout: &Layout, args: InitArgs) -> Result<(), CliE
         certify(console, layout, certificate)?;
     }
     Ok(())
+}
+
+/// Refuses a host on which no tenant could run, before anything is written.
+async fn host_is_fit(layout: &Layout) -> Result<(), InitError> {
+    fitness::judge(&Facts::gather(layout.root()))?;
+    let systemd = Systemd::connect().await.map_err(Unfit::from)?;
+    fitness::judge_systemd(&systemd.version().await.map_err(Unfit::from)?)?;
+    podman::installed().await.map_err(Unfit::from)?;
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime, CliError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CliError::Runtime)
 }
 
 fn certify(console: Console, layout: &Layout, certificate: &Utf8Path) -> Result<(), CliError> {

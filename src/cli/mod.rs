@@ -103,7 +103,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Plans(args) => catalog::plans(client, console, args).await,
         Command::Status(output) => node::status(client, console, output).await,
         Command::Doctor(output) => node::doctor(client, console, output).await,
-        Command::Reload => node::reload(client, console).await,
+        Command::Reload(args) => node::reload(client, console, args).await,
         Command::Version(output) => node::version(client, console, output).await,
         // These need no daemon and were run before.
         Command::Unit { .. } | Command::Generate { .. } | Command::Init(_) | Command::Serve => {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::apply;
-use super::args::Output;
+use super::args::{Output, ReloadArgs};
 use super::client::{Client, ClientError};
 use super::console::{Console, Paint};
 use super::error::CliError;
@@ -16,7 +16,11 @@ use super::human::age;
 use super::output;
 use super::table::{Table, cell};
 use crate::api::{CheckResult, NodeStatus, ReloadReport, Verdict, Version};
+use crate::daemon;
 use crate::host::clock;
+use crate::host::facts::Facts;
+use crate::layout::Layout;
+use crate::node::doctor;
 
 /// `status`.
 pub async fn status(client: &Client, console: Console, output: Output) -> Result<(), CliError> {
@@ -26,9 +30,14 @@ pub async fn status(client: &Client, console: Console, output: Output) -> Result
     .await
 }
 
-/// `doctor`; an error when a check failed.
+/// `doctor`; an error when a check failed. While the daemon does not answer, this process
+/// looks at the host itself.
 pub async fn doctor(client: &Client, console: Console, output: Output) -> Result<(), CliError> {
-    let document: Value = client.get("/v1/doctor").await?;
+    let document: Value = match client.get("/v1/doctor").await {
+        Ok(document) => document,
+        Err(error) if error.is_absence() => alone(error).await?,
+        Err(error) => return Err(error.into()),
+    };
     let checks: Vec<CheckResult> = output::understood(document.clone())?;
     if output.json {
         console.print(&output::json(&document))?;
@@ -42,10 +51,22 @@ pub async fn doctor(client: &Client, console: Console, output: Output) -> Result
     }
 }
 
+/// What the host shows without the daemon.
+async fn alone(absence: ClientError) -> Result<Value, CliError> {
+    let layout = Layout::default();
+    if !Facts::gather(layout.root()).root {
+        return Err(CliError::DoctorNeedsRoot(absence));
+    }
+    let settings = daemon::read_settings(&layout).map_err(|error| error.to_string());
+    let checks = doctor::examine_alone(&layout, settings, absence.to_string()).await;
+    Ok(json!(checks))
+}
+
 /// `reload`: follows what is put right and what the specs lead to, and reports those that are
 /// not valid.
-pub async fn reload(client: &Client, console: Console) -> Result<(), CliError> {
-    let report: ReloadReport = client.post("/v1/reload", &json!({})).await?;
+pub async fn reload(client: &Client, console: Console, args: ReloadArgs) -> Result<(), CliError> {
+    let path = format!("/v1/reload?pull={}", args.pull);
+    let report: ReloadReport = client.post(&path, &json!({})).await?;
     let total = report.plans.len() + report.problems.len();
     let mut failures = match apply::carry_out(client, console, report.plans, false).await {
         Ok(()) => Vec::new(),

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refused.
-    #[error("cannot {verb} {path}")]
+    #[error("cannot {verb} {path}{}", remedy(source))]
     Io {
         /// What was tried.
         verb: &'static str,
@@ -40,8 +40,22 @@ impl FileError {
 
     /// Whether the disk, or the tenant's quota, is full.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    if is_full(source) {
+        ": its disk is full; make room there and do the same again"
+    } else {
+        ""
     }
 }
 
@@ -206,6 +220,21 @@ mod tests {
         write(&path, b"1234", 0o600).unwrap();
         assert!(matches!(read(&path, 3), Err(FileError::TooLarge { .. })));
         assert!(read(&dir.join("b"), 3).unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn a_full_disk_is_said_with_what_to_do() {
+        let error = io_error(
+            "write",
+            Utf8Path::new("/var/lib/tenantd/x"),
+            io::ErrorKind::StorageFull.into(),
+        );
+        assert!(error.is_full());
+        assert_eq!(
+            error.to_string(),
+            "cannot write /var/lib/tenantd/x: its disk is full; make room there and do the same \
+             again"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::fitness::Unfit;
 use super::keys::{KeyFiles, NodeKeyError};
 use super::settings::{KeySettings, NodeSettings, StoreSettings, StoreSettingsError, StoreTarget};
 use crate::backup::{
@@ -56,6 +57,9 @@ pub enum InitError {
     /// It is already.
     #[error("this node is set up already: {0} is there; edit it, or remove it to begin anew")]
     Done(Utf8PathBuf),
+    /// No tenant could run here.
+    #[error("this host cannot run tenants; nothing was changed")]
+    Unfit(#[from] Unfit),
     /// A given key is none.
     #[error("the root key given cannot be used")]
     RootKey(#[source] KeyError),

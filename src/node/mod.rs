@@ -2,6 +2,7 @@
 //! It never decides anything about a tenant.
 
 pub mod doctor;
+pub mod fitness;
 mod init;
 mod keys;
 mod settings;

@@ -99,6 +99,9 @@ pub enum ProtectError {
     /// What an order asked for did not come about, and the order is gone.
     #[error(transparent)]
     Ordered(Box<ProtectError>),
+    /// The store has the repository, and no snapshot in it.
+    #[error("the store holds no snapshot of {0} yet; `tenantd backup {0}` makes one")]
+    NothingStored(String),
     /// There is no repository.
     #[error("there is no backup of {0}")]
     NoRepository(String),
@@ -152,7 +155,8 @@ pub enum ProtectError {
 }
 
 impl ProtectError {
-    /// Whether the same may work later without anything being changed on this host.
+    /// Whether the same may work later without anything being changed on this host: the store,
+    /// the disk or systemd failed for now.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,

@@ -91,8 +91,12 @@ fn gather(layout: &Layout, staging: &Utf8Path) -> Result<(), ProtectError> {
     prune(staging, staging, &wanted)?;
     let database = staging.join(DATABASE);
     files::remove(&database)?;
-    if layout.database().exists() {
-        copy_database(&layout.database(), &database)?;
+    if layout.database().exists()
+        && let Err(error) = copy_database(&layout.database(), &database)
+    {
+        // A part of a database is nothing, and takes room on a disk that may be full.
+        files::remove(&database)?;
+        return Err(error.into());
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ pub async fn restore_if_wanted(
     }
     match restored {
         // Asked for and not there: that is not what no state at all is to a new tenant.
-        Ok(None) if is_once => Err(ProtectError::NoRepository(tenant.to_string())),
+        Ok(None) if is_once => Err(ProtectError::NothingStored(tenant.to_string())),
         Err(error) if is_once => Err(ProtectError::Ordered(Box::new(error))),
         restored => restored,
     }

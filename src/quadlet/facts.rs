@@ -127,6 +127,11 @@ impl IdRange {
         self.start
     }
 
+    /// Whether the host's id `id` is one of the tenant's.
+    pub const fn contains(self, id: u32) -> bool {
+        id >= self.start && id - self.start < Self::LEN
+    }
+
     /// The `SELinux` level that belongs to the range: two of the 1024 categories, in order.
     pub fn selinux_level(self) -> String {
         let (mut first, mut rest) = (0, self.index());

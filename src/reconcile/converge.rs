@@ -7,6 +7,7 @@ use super::decide::{Agent, Desired, Observed, Step, decide};
 use super::engine::Engine;
 use super::error::OperationError;
 use super::evidence;
+use super::ingress;
 use super::judge::ending;
 use super::observe::drift;
 use super::run::Run;
@@ -229,6 +230,7 @@ async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), 
                 .await
         }
         Step::Listen => {
+            ingress::check(engine, tenant).await?;
             let unit = names.instance("ingress", "socket");
             let result = engine.systemd.start(&unit).await?;
             done(run, &unit, "start", result).await
@@ -281,7 +283,7 @@ pub async fn wait_healthy(run: &Run) -> Result<(), OperationError> {
             return Err(OperationError::NotHealthy {
                 tenant: tenant.clone(),
                 reason: error.to_string(),
-                log: evidence::of_agent(tenant).await,
+                log: agents_words(run).await,
             });
         }
         tokio::time::sleep(PROBE_PAUSE).await;
@@ -298,6 +300,14 @@ async fn stop(run: &Run, unit: &str) -> Result<(), OperationError> {
     }
     let result = run.engine.systemd.stop(unit).await?;
     done(run, unit, "stop", result).await
+}
+
+/// What the agent wrote since this operation began.
+async fn agents_words(run: &Run) -> Vec<String> {
+    match run.row().await {
+        Ok(row) => evidence::of_agent(&row.id, row.id_range, run.operation.started_at).await,
+        Err(error) => vec![error.to_string()],
+    }
 }
 
 async fn done(
@@ -331,7 +341,7 @@ async fn done(
         verb,
         reason,
         log: if unit == UnitNames(tenant).service() {
-            evidence::of_agent(tenant).await
+            agents_words(run).await
         } else {
             evidence::of_unit(unit).await
         },

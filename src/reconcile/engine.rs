@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
@@ -11,6 +12,7 @@ use super::error::OperationError;
 use super::installer::Installer;
 use super::operations;
 use super::progress::{Progress, moved_on};
+use super::room;
 use super::run::Run;
 use super::starts::Starts;
 use super::supervisor;
@@ -48,6 +50,16 @@ pub struct Engine {
     tasks: TaskTracker,
     /// Identities handed over with a restore; in memory only, so gone after a crash.
     pub(super) identities: Mutex<BTreeMap<OperationId, operations::Identity>>,
+    /// Ends that a full disk kept from being recorded.
+    ends: Mutex<Vec<End>>,
+}
+
+/// How an operation has ended.
+struct End {
+    operation: OperationId,
+    status: OperationStatus,
+    outcome: Value,
+    at: Timestamp,
 }
 
 impl Engine {
@@ -77,6 +89,7 @@ impl Engine {
             views: Mutex::default(),
             tasks: TaskTracker::new(),
             identities: Mutex::default(),
+            ends: Mutex::default(),
         })
     }
 
@@ -134,6 +147,13 @@ impl Engine {
     ) -> Result<(), OperationError> {
         if operations.is_empty() {
             return Ok(());
+        }
+        self.record_ends().await;
+        let applied = operations
+            .iter()
+            .find(|asked| asked.kind == OperationKind::Apply);
+        if let Some(tenant) = applied.and_then(|applied| applied.tenant.as_ref()) {
+            room::check(self, &format!("applying {tenant}"), 0).await?;
         }
         self.database.record_operations(operations.clone()).await?;
         failpoint::hit("operation.recorded");
@@ -219,11 +239,30 @@ impl Engine {
         self.locks.is_busy(tenant)
     }
 
+    /// Records the ends of operations that could not be recorded when they came.
+    pub async fn record_ends(&self) {
+        let waiting = std::mem::take(&mut *self.ends());
+        for end in waiting {
+            let recorded = self
+                .database
+                .finish_operation(end.operation, end.status, end.outcome.clone(), end.at)
+                .await;
+            if recorded.is_err() {
+                self.ends().push(end);
+            }
+        }
+    }
+
+    fn ends(&self) -> std::sync::MutexGuard<'_, Vec<End>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until no operation is at work. Those cut short by the end of the process are
     /// taken up by the next.
     pub async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.record_ends().await;
     }
 
     fn start(self: &Arc<Self>, operation: Operation) {
@@ -266,11 +305,17 @@ impl Engine {
             .finish_operation(operation.id, status, document.clone(), now)
             .await;
         if let Err(error) = finished {
-            // The operation stays open and is taken up at the next start.
+            // Left open, it would be done once more at the next start, although it has ended.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "cannot record the end"
+                "cannot record the end; trying again later"
             );
+            self.ends().push(End {
+                operation: operation.id,
+                status,
+                outcome: document.clone(),
+                at: now,
+            });
         }
         self.forget_identity(operation.id);
         operation.status = status;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use camino::Utf8PathBuf;
 
 use crate::api::Problem;
 use crate::host::files::FileError;
@@ -71,6 +72,33 @@ pub enum OperationError {
         /// What Podman said.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// Something is where the tenant's ingress socket is to be.
+    #[error("tenant {tenant}: {path}, where its users reach it, is taken by {by}; {remedy}")]
+    SocketTaken {
+        /// The tenant.
+        tenant: TenantId,
+        /// The path.
+        path: Utf8PathBuf,
+        /// Who or what is there.
+        by: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The disk lacks room.
+    #[error(
+        "{what} needs {needed} of room in {path}, and {free} are free; make room there and do \
+         the same again"
+    )]
+    NoRoom {
+        /// What was asked for: `applying acme`.
+        what: String,
+        /// Where.
+        path: Utf8PathBuf,
+        /// How much.
+        needed: String,
+        /// How much there is.
+        free: String,
     },
     /// The host cannot enforce the plan's limits.
     #[error("tenant {tenant}: {reason}")]
@@ -195,6 +223,10 @@ impl OperationError {
             Self::Units { .. } | Self::NotLoaded { .. } => {
                 ("units-refused", StatusCode::UNPROCESSABLE_ENTITY)
             }
+            Self::SocketTaken { .. } => ("socket-taken", StatusCode::CONFLICT),
+            Self::NoRoom { .. } | Self::State(StateError::Full { .. }) => {
+                ("disk-full", StatusCode::INSUFFICIENT_STORAGE)
+            }
             Self::File(error) if error.is_full() => ("disk-full", StatusCode::INSUFFICIENT_STORAGE),
             Self::Job { .. } => ("start-failed", StatusCode::INTERNAL_SERVER_ERROR),
             Self::NotHealthy { .. } => ("not-healthy", StatusCode::INTERNAL_SERVER_ERROR),
@@ -211,11 +243,7 @@ impl OperationError {
 
     /// The error and its causes in one line, for records.
     pub fn chain(&self) -> String {
-        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());
-        causes
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ")
+        chain(self)
     }
 
     /// The document that the API shows and the operation keeps.
@@ -238,4 +266,13 @@ impl OperationError {
         }
         problem
     }
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use futures_util::StreamExt;
 
 use super::engine::Engine;
 use super::error::OperationError;
+use super::pull::pull;
 use super::run::Run;
 use crate::host::podman::Image;
 use crate::tenant::{ImageId, ResolvedSpec, User};
@@ -45,23 +45,38 @@ impl Images {
     }
 }
 
-/// Finds or pulls a tenant's image and checks that the agent can run from it.
-pub async fn resolve(run: &Run, spec: &ResolvedSpec) -> Result<Admitted, OperationError> {
+/// The image `id` if it is still on the host, whatever it is called.
+pub async fn pinned(
+    engine: &Engine,
+    spec: &ResolvedSpec,
+    id: &ImageId,
+) -> Result<Option<ImageId>, OperationError> {
+    let image = engine
+        .podman
+        .image(id.hex())
+        .await
+        .map_err(|error| refuse(spec, error))?;
+    Ok(image.map(|_| id.clone()))
+}
+
+/// Finds or pulls a tenant's image and checks that the agent can run from it. With `again`,
+/// a name that can mean another image by now is pulled although one is here.
+pub async fn resolve(
+    run: &Run,
+    spec: &ResolvedSpec,
+    again: bool,
+) -> Result<Admitted, OperationError> {
     let podman = &run.engine.podman;
     let name = spec.image.as_str();
     let mut image = podman
         .image(name)
         .await
         .map_err(|error| refuse(spec, error))?;
-    if image.is_none() && !name.starts_with("localhost/") {
+    let is_wanted = image.is_none() && !spec.image.is_local();
+    if is_wanted || again && spec.image.can_move() {
         // It may take minutes: nobody waits for that.
         drop(run.take_approach());
-        let mut pull = podman.pull(name);
-        while let Some(progress) = pull.next().await {
-            let progress = progress.map_err(|error| refuse(spec, error))?;
-            run.step(&format!("pull {name}: {}", progress.status))
-                .await?;
-        }
+        pull(run, spec).await?;
         image = podman
             .image(name)
             .await

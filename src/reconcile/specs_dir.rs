@@ -74,9 +74,11 @@ pub fn load_catalog(templates: &Utf8Path, plans: &Utf8Path) -> Result<Catalog, O
     }
 }
 
-/// Applies what the directory says; a faulty file is reported and stops no other.
+/// Applies what the directory says; a faulty file is reported and stops no other. With `pull`,
+/// images' registries are asked again.
 pub async fn apply_directory(
     engine: &Arc<Engine>,
+    pull: bool,
 ) -> Result<(Vec<ApplyPlan>, Vec<OperationError>), OperationError> {
     let directory = engine.layout.specs_dir();
     let documents = blocking(move || read_documents(&directory)).await?;
@@ -85,7 +87,7 @@ pub async fn apply_directory(
     let mut ruled = BTreeSet::new();
     let mut images = Images::default();
     for document in documents {
-        match look_at_file(engine, &mut images, &document, &mut ruled).await {
+        match look_at_file(engine, &mut images, &document, &mut ruled, pull).await {
             Ok(plan) => plans.push(plan),
             Err(error) => {
                 tracing::error!(file = document.name, problem = ?error.problem().faults, "{error}");
@@ -110,6 +112,7 @@ async fn look_at_file(
     images: &mut Images,
     document: &Document,
     ruled: &mut BTreeSet<crate::tenant::TenantId>,
+    pull: bool,
 ) -> Result<ApplyPlan, OperationError> {
     let resolved = resolve_all(&engine.catalog(), std::slice::from_ref(document))?;
     let Some(spec) = resolved.into_iter().next() else {
@@ -122,7 +125,7 @@ async fn look_at_file(
             second: document.name.clone(),
         });
     }
-    let mut plan = plan(engine, images, document, &spec).await?;
+    let mut plan = plan(engine, images, document, &spec, pull).await?;
     if plan.change == Change::None {
         let row = engine.database.tenant(spec.tenant.clone()).await?;
         let source = Some(document.name.clone());
@@ -136,6 +139,7 @@ async fn look_at_file(
         spec: document.text.clone(),
         message: String::new(),
         source: Some(document.name.clone()),
+        pull,
     };
     let request = serde_json::to_value(job).unwrap_or_default();
     let actor = format!("file {}", document.name);

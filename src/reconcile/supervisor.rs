@@ -21,6 +21,7 @@ const ACTOR: &str = "tenantd";
 
 /// Asks for the whole picture and judges every tenant.
 pub async fn look(engine: &Engine) -> Result<(), OperationError> {
+    engine.record_ends().await;
     let units = engine.systemd.list_units(PATTERNS).await?;
     engine.views().replace(units);
     for row in engine.database.tenants().await? {

@@ -19,17 +19,14 @@ pub struct Database {
 impl Database {
     /// Opens or creates the database at `path` and brings it to the newest schema.
     pub fn open(path: &Utf8Path) -> Result<Self, StateError> {
-        let failed = |source| StateError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let mut connection = Connection::open(path).map_err(failed)?;
+        let failed = StateError::open(path);
+        let mut connection = Connection::open(path).map_err(&failed)?;
         connection
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
                  PRAGMA busy_timeout=5000;",
             )
-            .map_err(failed)?;
+            .map_err(&failed)?;
         migrate(&mut connection, path)?;
         Ok(Self {
             jobs: start_thread(connection),
@@ -67,22 +64,15 @@ impl Database {
 /// Copies the database at `from` to the new file `to`, whole and as of one moment, while a
 /// daemon may be writing it (`VACUUM INTO` of `SQLite`).
 pub fn copy_database(from: &Utf8Path, to: &Utf8Path) -> Result<(), StateError> {
-    let failed = |source| StateError::Open {
-        path: from.to_owned(),
-        source,
-    };
-    let connection =
-        Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    let connection = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(StateError::open(from))?;
     connection
         .execute("VACUUM INTO ?1", [to.as_str()])
         .map_err(StateError::statement("copy the database"))?;
     // What is at work now, such as this backup, must not be taken up on the host that the copy
     // is restored to: its tenants have no state yet.
     Connection::open(to)
-        .map_err(|source| StateError::Open {
-            path: to.to_owned(),
-            source,
-        })?
+        .map_err(StateError::open(to))?
         .execute("DELETE FROM operations WHERE finished_at IS NULL", ())
         .map_err(StateError::statement(
             "leave open operations out of the copy",
@@ -118,13 +108,10 @@ fn start_thread(mut connection: Connection) -> mpsc::Sender<Job> {
 }
 
 fn migrate(connection: &mut Connection, path: &Utf8Path) -> Result<(), StateError> {
-    let failed = |source| StateError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = StateError::open(path);
     let found: u32 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
+        .map_err(&failed)?;
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found > known {
         return Err(StateError::TooNew {
@@ -134,12 +121,12 @@ fn migrate(connection: &mut Connection, path: &Utf8Path) -> Result<(), StateErro
         });
     }
     for (number, migration) in (1u32..).zip(MIGRATIONS).skip(found as usize) {
-        let transaction = connection.transaction().map_err(failed)?;
-        transaction.execute_batch(migration).map_err(failed)?;
+        let transaction = connection.transaction().map_err(&failed)?;
+        transaction.execute_batch(migration).map_err(&failed)?;
         transaction
             .pragma_update(None, "user_version", number)
-            .map_err(failed)?;
-        transaction.commit().map_err(failed)?;
+            .map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
     }
     Ok(())
 }

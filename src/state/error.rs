@@ -1,6 +1,7 @@
 //! What can go wrong with the state database.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use rusqlite::ErrorCode;
 
 use crate::quadlet::IdRangeError;
 use crate::tenant::TenantId;
@@ -19,6 +20,15 @@ pub enum StateError {
         /// What `SQLite` said.
         #[source]
         source: rusqlite::Error,
+    },
+    /// The disk has no room.
+    #[error(
+        "cannot {doing}: the disk of the state database, in /var/lib/tenantd, is full; make room \
+         there and do the same again"
+    )]
+    Full {
+        /// What was being done, as a verb phrase.
+        doing: &'static str,
     },
     /// The file was written by a newer tenantd.
     #[error(
@@ -64,7 +74,29 @@ pub enum StateError {
 impl StateError {
     /// Names the statement that failed.
     pub(super) fn statement(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| Self::Statement { doing, source }
+        move |source| {
+            if is_full(&source) {
+                Self::Full { doing }
+            } else {
+                Self::Statement { doing, source }
+            }
+        }
+    }
+
+    /// Names the file that could not be opened.
+    pub(super) fn open(path: &Utf8Path) -> impl Fn(rusqlite::Error) -> Self {
+        move |source| {
+            if is_full(&source) {
+                Self::Full {
+                    doing: "open the state database",
+                }
+            } else {
+                Self::Open {
+                    path: path.to_owned(),
+                    source,
+                }
+            }
+        }
     }
 
     /// Names the document that does not parse.
@@ -72,4 +104,8 @@ impl StateError {
         let what = what.into();
         move |source| Self::Document { what, source }
     }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }

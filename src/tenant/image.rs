@@ -18,6 +18,17 @@ impl ImageRef {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is of this host only and never pulled.
+    pub fn is_local(&self) -> bool {
+        self.0.starts_with("localhost/")
+    }
+
+    /// Whether its registry can give another image for the same name: not when the name has
+    /// a digest in it.
+    pub fn can_move(&self) -> bool {
+        !self.is_local() && !self.0.contains('@')
+    }
 }
 
 impl fmt::Display for ImageRef {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use xtask::machine::{Machine, in_machine};
+use xtask::machine::{Machine, REPOSITORY, in_machine};
 
 /// Names the unit tests' binary; set by `cargo xtask test`.
 const UNIT_TESTS: &str = "TENANTD_UNIT_TESTS";
@@ -14,7 +14,12 @@ const LIMIT: Duration = Duration::from_mins(5);
 #[test]
 fn the_adapters_and_the_rendered_units_hold_on_a_real_host() {
     in_machine("adapters", |machine| {
-        machine.run(["systemctl", "enable", "--now", "podman.socket"])?;
+        // As much of an installed host as the adapters need: Podman's API and the run directories.
+        machine.script(&format!(
+            "systemctl enable --now podman.socket
+             systemd-sysusers {REPOSITORY}/systemd/tenantd.sysusers
+             systemd-tmpfiles --create {REPOSITORY}/systemd/tenantd.tmpfiles"
+        ))?;
         // `s3` has a server for those.
         unit_tests(machine, &[], &["--skip", "a_real_server_"])
     });

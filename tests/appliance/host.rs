@@ -10,7 +10,7 @@ use xtask::machine::{Machine, Output, curl, in_machine};
 pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// The debug build of tenantd, which has failpoints.
-const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
 
 /// A host that tenantd runs on.
 pub struct Host<'a> {
@@ -20,10 +20,24 @@ pub struct Host<'a> {
 
 /// Runs a test on a fresh host where tenantd is installed, set up and running.
 pub fn on_host(name: &str, test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>) {
+    on_prepared_host(name, "true", &[], test);
+}
+
+/// As [`on_host`], after a script on the bare machine, and with more arguments for `tenantd init`.
+pub fn on_prepared_host(
+    name: &str,
+    prepare: &str,
+    init: &[&str],
+    test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>,
+) {
     in_machine(name, |machine| {
         let host = Host { machine };
+        machine.script(prepare)?;
         host.install()?;
-        host.init(name, &[])?;
+        host.init(
+            name,
+            &init.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        )?;
         host.start_daemon()?;
         test(&host)
     });
@@ -152,6 +166,11 @@ impl Host<'_> {
         Ok(self.machine.run(argv)?.trim().to_owned())
     }
 
+    /// Which run of the agent this is; another after every restart.
+    pub fn run_of(&self, tenant: &str) -> anyhow::Result<String> {
+        self.property(&format!("tenant-{tenant}.service"), "InvocationID")
+    }
+
     /// Has the next process that comes to this failpoint killed there.
     pub fn arm(&self, failpoint: &str) -> anyhow::Result<()> {
         self.machine.write("/run/tenantd/failpoint", failpoint)
@@ -164,4 +183,18 @@ impl Host<'_> {
             .attempt(["test", "-e", "/run/tenantd/failpoint"])?
             .success())
     }
+}
+
+/// The right exit code, and a message that says all this.
+pub fn refused(output: &Output, code: i32, messages: &[&str]) -> anyhow::Result<()> {
+    // A document of ten megabytes is not worth showing.
+    let shown: String = format!("{output:?}").chars().take(10_000).collect();
+    ensure!(output.code == Some(code), "not exit code {code}: {shown}");
+    for message in messages {
+        ensure!(
+            output.stderr.contains(message),
+            "{message:?} is not in {shown}"
+        );
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use crate::host::{fake, on_host};
+use crate::host::{fake, on_host, refused};
 
 #[test]
 fn a_tenant_is_applied_backed_up_restored_and_removed() {
@@ -40,6 +40,33 @@ fn a_tenant_is_applied_backed_up_restored_and_removed() {
         )?;
         ensure!(left.trim().is_empty(), "left behind: {}", left.stdout);
         host.apply(&fake("foo-bar"))?;
+        host.expect("foo-bar", "note", "first")
+    });
+}
+
+#[test]
+fn a_restore_that_cannot_reach_the_store_says_so_and_the_agent_is_back() {
+    on_host("away", |host| {
+        host.apply(&fake("foo-bar"))?;
+        host.write("foo-bar", "note", "first")?;
+        host.tenantd(["backup", "foo-bar"])?;
+        host.write("foo-bar", "note", "second")?;
+        let (store, away) = ("/var/lib/tenantd/backups", "/var/lib/tenantd/away");
+        host.machine.run(["mv", store, away])?;
+        refused(
+            &host.try_tenantd(["restore", "foo-bar"])?,
+            1,
+            &[
+                "tenant foo-bar: nothing was restored and the state is as it was",
+                store,
+                "it is not there; check the store's URL and prefix",
+            ],
+        )?;
+        ensure!(host.state("foo-bar")? == "running");
+        host.expect("foo-bar", "note", "second")?;
+        host.machine
+            .script(&format!("rm -rf {store}; mv {away} {store}"))?;
+        host.tenantd(["restore", "foo-bar"])?;
         host.expect("foo-bar", "note", "first")
     });
 }

@@ -52,6 +52,12 @@ fn commands_keep_their_input_output_exit_code_and_time_limit() {
         ensure!(machine.run(["false"]).is_err());
         let late = machine.attempt_with(["sleep", "60"], &[], Duration::from_secs(1));
         ensure!(late.is_err_and(|error| error.to_string().contains("did not end within 1 s")));
+        // What a command leaves behind must not keep the test waiting for the end of its output.
+        let left = machine.attempt(["sh", "-c", "echo before; sleep 300 &"]);
+        ensure!(left.is_err_and(|error| {
+            let error = error.to_string();
+            error.contains("holds its output") && error.contains("before")
+        }));
 
         let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         machine.write("/var/tmp/deep/er/file", &bytes)?;

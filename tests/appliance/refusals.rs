@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use xtask::machine::Output;
 
-use crate::host::{Host, LIMIT, fake, fake_with, on_host};
+use crate::host::{Host, LIMIT, fake, fake_with, on_host, refused};
 
 /// Puts the tenant's state out of the agent's reach: every start fails from here on.
 const BREAK: &str = "chown 0:0 /var/lib/tenantd/tenants/foo-bar/state/data/starts
@@ -91,7 +91,11 @@ fn bad_input_is_refused_and_changes_nothing() {
         refused(
             &host.try_tenantd(["serve"])?,
             1,
-            &["another tenantd already listens on /run/tenantd/api.sock"],
+            &[
+                "the API cannot be served",
+                "tenantd (process ",
+                ") already listens on /run/tenantd/api.sock; end it first (`systemctl stop tenantd`",
+            ],
         )?;
         unchanged(host, &before)?;
         ensure!(host.property("tenantd.service", "InvocationID")? == daemon);
@@ -115,7 +119,7 @@ fn signs_are_literal(host: &Host<'_>) -> anyhow::Result<()> {
 fn a_failed_apply_leaves_things_as_they_were() {
     on_host("failures", |host| {
         host.apply(&fake("bystander"))?;
-        let bystander = run_of(host, "bystander")?;
+        let bystander = host.run_of("bystander")?;
 
         // At first: what is refused leaves nothing, what was tried leaves its evidence.
         let mut shown = Value::Null;
@@ -143,7 +147,7 @@ fn a_failed_apply_leaves_things_as_they_were() {
         host.apply(&fake("foo-bar"))?;
         host.write("foo-bar", "note", "kept")?;
         let good = host.json(["show", "foo-bar"])?["revision"].clone();
-        let before = run_of(host, "foo-bar")?;
+        let before = host.run_of("foo-bar")?;
         for failure in failures() {
             let output = host.try_apply(&failure.spec)?;
             failure.is_told(&output)?;
@@ -151,10 +155,7 @@ fn a_failed_apply_leaves_things_as_they_were() {
                 let back = format!("of tenant foo-bar failed; revision {good} is back");
                 ensure!(output.stderr.contains(&back), "{output:?}");
             } else {
-                ensure!(
-                    run_of(host, "foo-bar")? == before,
-                    "the agent was restarted"
-                );
+                ensure!(host.run_of("foo-bar")? == before, "the agent was restarted");
             }
             ensure!(host.json(["show", "foo-bar"])?["revision"] == good);
             ensure!(host.state("foo-bar")? == "running");
@@ -182,7 +183,7 @@ fn a_failed_apply_leaves_things_as_they_were() {
 
         ensure!(host.state("bystander")? == "running");
         ensure!(
-            run_of(host, "bystander")? == bystander,
+            host.run_of("bystander")? == bystander,
             "the bystander was restarted"
         );
         host.get("bystander", "/healthz")?;
@@ -258,7 +259,16 @@ fn failures() -> [Failure; 4] {
 
 impl Failure {
     fn is_told(&self, output: &Output) -> anyhow::Result<()> {
-        refused(output, self.code, &self.messages)
+        refused(output, self.code, &self.messages)?;
+        for noise in ["container create", "conmon", "<ninfo>"] {
+            ensure!(
+                !output.stderr.contains(noise),
+                "{}: {noise:?} hides the agent's own words: {}",
+                self.name,
+                output.stderr
+            );
+        }
+        Ok(())
     }
 }
 
@@ -277,20 +287,6 @@ fn nothing_is_left(host: &Host<'_>, failure: &Failure) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The right exit code, and a message that says all this.
-fn refused(output: &Output, code: i32, messages: &[&str]) -> anyhow::Result<()> {
-    // A document of ten megabytes is not worth showing.
-    let shown: String = format!("{output:?}").chars().take(10_000).collect();
-    ensure!(output.code == Some(code), "not exit code {code}: {shown}");
-    for message in messages {
-        ensure!(
-            output.stderr.contains(message),
-            "{message:?} is not in {shown}"
-        );
-    }
-    Ok(())
-}
-
 /// What is installed, byte by byte, what tenantd knows, and which agents run.
 fn everything(host: &Host<'_>) -> anyhow::Result<(String, Value, String)> {
     let files = host.machine.script(
@@ -298,16 +294,11 @@ fn everything(host: &Host<'_>) -> anyhow::Result<(String, Value, String)> {
               /var/lib/tenantd/tenants -maxdepth 3 -printf '%p %y %m %U:%G %l\n' | sort
           find /etc/containers/systemd /etc/systemd /etc/tenantd -type f -exec sha256sum {} + | sort",
     )?;
-    Ok((files.stdout, host.json(["list"])?, run_of(host, "acme")?))
+    Ok((files.stdout, host.json(["list"])?, host.run_of("acme")?))
 }
 
 fn unchanged(host: &Host<'_>, before: &(String, Value, String)) -> anyhow::Result<()> {
     let after = everything(host)?;
     ensure!(after == *before, "changed from {before:#?} to {after:#?}");
     Ok(())
-}
-
-/// Which run of the agent this is; another after every restart.
-fn run_of(host: &Host<'_>, tenant: &str) -> anyhow::Result<String> {
-    host.property(&format!("tenant-{tenant}.service"), "InvocationID")
 }

@@ -41,7 +41,6 @@ fn a_bad_tenant_id_is_explained() {
 #[case(&["list"])]
 #[case(&["start", "acme"])]
 #[case(&["status"])]
-#[case(&["doctor"])]
 #[case(&["logs", "acme"])]
 #[case(&["exec", "acme", "--", "true"])]
 #[case(&["backup"])]
@@ -52,6 +51,26 @@ fn an_absent_daemon_ends_with_6(#[case] arguments: &[&str]) {
           because: No such file or directory (os error 2)
         ");
     }
+}
+
+/// The host that this runs on may be anything; only the findings on the daemon are sure.
+#[test]
+fn the_doctor_examines_the_host_without_the_daemon() {
+    let said = ends_with(&["doctor"], 1);
+    assert!(said.contains("of the checks failed"), "{said}");
+    let assert = tenantd(&["doctor", "--json"]).assert().code(1);
+    let checks: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    let first = &checks[0];
+    assert_eq!(first["check"], "daemon");
+    assert_eq!(first["verdict"], "failed");
+    let finding = first["finding"].as_str().unwrap();
+    assert!(
+        finding.starts_with(
+            "tenantd is not running: tenantd does not answer at /nonexistent/api.sock"
+        ),
+        "{finding}"
+    );
+    assert!(checks.as_array().unwrap().len() > 10, "{checks}");
 }
 
 #[test]

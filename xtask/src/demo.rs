@@ -69,24 +69,21 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let demo = Demo {
         machine: Machine::named(NAME)?,
     };
-    progress::step(
-        format!("Booting machine {NAME}, with an empty disk"),
-        || {
-            demo.machine.reset()?;
-            demo.machine.boot()
-        },
-    )?;
-    demo.install(&binary)?;
-    demo.apply()?;
-    demo.lose_and_restore()?;
-    demo.shown(&["status"])?;
-    demo.shown(&["list"])?;
-    demo.shown(&["snapshots"])?;
-    if options.once {
-        return progress::step(format!("Erasing machine {NAME}"), || demo.machine.reset());
+    let shown = demo.show(&binary);
+    if shown.is_err() {
+        // What the machine said last often tells why; a machine that did not boot says nothing.
+        if let Ok(journal) = demo.machine.journal(["--lines=40"]) {
+            eprintln!("--- journal of machine {NAME} ---\n{}", journal.trim_end());
+        }
     }
-    eprint!("{FAREWELL}");
-    Ok(())
+    let erased = if options.once {
+        progress::step(format!("Erasing machine {NAME}"), || demo.machine.reset())
+    } else {
+        eprint!("{}", if shown.is_ok() { FAREWELL } else { FAILURE });
+        Ok(())
+    };
+    // The first error is the one to report.
+    shown.and(erased)
 }
 
 const FAREWELL: &str = "
@@ -100,6 +97,12 @@ The machine is up. To use it:
 To stop it:
   cargo xtask machine --name demo down                                  keeps its disk; `up` goes on
   cargo xtask machine --name demo reset                                 forgets it
+";
+
+const FAILURE: &str = "
+The demo failed. The machine is left as it is:
+  cargo xtask machine --name demo shell                                 enter it and look around
+  cargo xtask machine --name demo reset                                 forget it
 ";
 
 /// Builds the machine beside tenantd: the one mostly downloads, the other compiles.
@@ -131,6 +134,22 @@ struct Demo {
 }
 
 impl Demo {
+    fn show(&self, binary: &std::path::Path) -> anyhow::Result<()> {
+        progress::step(
+            format!("Booting machine {NAME}, with an empty disk"),
+            || {
+                self.machine.reset()?;
+                self.machine.boot()
+            },
+        )?;
+        self.install(binary)?;
+        self.apply()?;
+        self.lose_and_restore()?;
+        self.shown(&["status"])?;
+        self.shown(&["list"])?;
+        self.shown(&["snapshots"])
+    }
+
     fn install(&self, binary: &std::path::Path) -> anyhow::Result<()> {
         progress::step("Installing tenantd with packaging/install.sh", || {
             let said = self.machine.install(binary)?;

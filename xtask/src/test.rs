@@ -113,7 +113,7 @@ fn unit_test_binary() -> anyhow::Result<PathBuf> {
         "tenantd",
         "--lib",
         "--no-run",
-        "--message-format=json",
+        "--message-format=json-render-diagnostics",
     ];
     let said = process::output(process::cargo().args(build))?;
     said.lines()

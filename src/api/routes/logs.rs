@@ -82,7 +82,7 @@ async fn logs(
         units: vec![names.service()],
         namespace: Some(names.journal_namespace()),
         lines: Some(params.lines.unwrap_or(LINES).min(MOST_LINES)),
-        after: None,
+        ..journal::Query::default()
     };
     if params.follow {
         let follow = journal::follow(&query).map_err(|error| unreadable(&error))?;

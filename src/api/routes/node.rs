@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -49,11 +49,22 @@ pub struct ReloadReport {
     pub problems: Vec<Problem>,
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ReloadParams {
+    /// Ask the images' registries again, also for names that are on the host.
+    #[serde(default)]
+    pull: bool,
+}
+
 /// Read node.toml, templates.d, plans.d and tenants.d again.
-#[utoipa::path(post, path = "/v1/reload", tag = "node",
+#[utoipa::path(post, path = "/v1/reload", tag = "node", params(ReloadParams),
     responses((status = 202, body = ReloadReport), (status = 400, body = Problem)))]
-async fn reload(State(engine): State<Arc<Engine>>) -> ApiResult<(StatusCode, Json<ReloadReport>)> {
-    let Reloaded { plans, faults } = daemon::reload(&engine).await?;
+async fn reload(
+    State(engine): State<Arc<Engine>>,
+    Query(params): Query<ReloadParams>,
+) -> ApiResult<(StatusCode, Json<ReloadReport>)> {
+    let Reloaded { plans, faults } = daemon::reload(&engine, params.pull).await?;
     let problems = faults.iter().map(OperationError::problem).collect();
     Ok((StatusCode::ACCEPTED, Json(ReloadReport { plans, problems })))
 }

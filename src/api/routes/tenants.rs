@@ -91,7 +91,8 @@ async fn apply(
     }
     let (mut plans, mut images) = (Vec::new(), Images::default());
     for (document, spec) in request.documents.iter().zip(&specs) {
-        plans.push(plan(&engine, &mut images, document, spec).await?);
+        let pull = request.pull && !request.dry_run;
+        plans.push(plan(&engine, &mut images, document, spec, pull).await?);
     }
     if request.dry_run {
         for (spec, plan) in specs.iter().zip(&mut plans) {
@@ -110,6 +111,7 @@ async fn apply(
             spec: document.text,
             message: request.message.clone().unwrap_or_default(),
             source: None,
+            pull: request.pull,
         };
         let operation = asked(
             OperationKind::Apply,

@@ -183,6 +183,7 @@ fn exit_code(error: &ProtectError) -> u8 {
         error if error.may_pass() => 1,
         ProtectError::Restore { .. }
         | ProtectError::NoSnapshot { .. }
+        | ProtectError::NothingStored(_)
         | ProtectError::NoRepository(_)
         | ProtectError::Document { .. } => BAD_DATA,
         _ => BAD_CONFIG,

@@ -142,6 +142,16 @@ async fn a_broken_record_does_not_keep_a_tenant_frozen() {
     assert_eq!(host.freezer().record(&host.tenant).unwrap(), None);
 }
 
+/// A process that counts; it ends with the value, however the test ends.
+struct Agent(std::process::Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// The kernel's freezer, with a process that counts.
 #[tokio::test]
 #[ignore = "needs root and cgroup v2: runs in the test machine"]
@@ -151,12 +161,11 @@ async fn the_real_kernel_freezes_and_a_killed_owner_leaves_nothing_frozen() {
     let slice = Utf8PathBuf::from("/sys/fs/cgroup/tenant.slice/tenant-selftest.slice");
     let group = slice.join("tenant-selftest.service/libpod-payload-0");
     fs::create_dir_all(&group).unwrap();
-    // Where tenantd is installed, systemd-tmpfiles makes it.
-    fs::create_dir_all(layout.run_dir().join("lock")).unwrap();
-    let mut agent = std::process::Command::new("sh")
+    let agent = std::process::Command::new("sh")
         .args(["-c", "echo $$ > \"$0\"; while :; do :; done"])
         .arg(group.join("cgroup.procs"))
         .spawn()
+        .map(Agent)
         .unwrap();
     while fs::read_to_string(group.join("cgroup.procs"))
         .unwrap()
@@ -198,8 +207,7 @@ async fn the_real_kernel_freezes_and_a_killed_owner_leaves_nothing_frozen() {
     while used() == before {
         std::thread::yield_now();
     }
-    agent.kill().unwrap();
-    agent.wait().unwrap();
+    drop(agent);
     for group in [
         group.clone(),
         slice.join("tenant-selftest.service"),

@@ -20,6 +20,8 @@ pub struct Entry {
     pub unit: Option<String>,
     /// The service manager wrote it about the unit, not the unit itself.
     pub by_manager: bool,
+    /// The user, as the host numbers it, of the process that wrote it.
+    pub uid: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -36,10 +38,12 @@ struct Line {
     about: Value,
     #[serde(rename = "_SYSTEMD_UNIT", default)]
     unit: Value,
+    #[serde(rename = "_UID", default)]
+    uid: Value,
 }
 
 /// The fields asked of journalctl; it always adds cursor and timestamps.
-pub(super) const FIELDS: &str = "MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT";
+pub(super) const FIELDS: &str = "MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,_UID";
 
 impl Entry {
     /// Reads one line; `None` if it is no journal entry.
@@ -52,6 +56,7 @@ impl Entry {
             message: text(&line.message).unwrap_or_default(),
             priority: text(&line.priority).and_then(|p| p.parse().ok()),
             by_manager: text(&line.about).is_some(),
+            uid: text(&line.uid).and_then(|uid| uid.parse().ok()),
             unit: text(&line.about).or_else(|| text(&line.unit)),
         })
     }
@@ -90,11 +95,12 @@ mod tests {
     #[case(r#""PRIORITY":"3""#, "")]
     fn reads_every_shape_of_a_message(#[case] field: &str, #[case] expected: &str) {
         let line = format!(
-            r#"{{"__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1700000000000001","_SYSTEMD_UNIT":"a.service",{field}}}"#
+            r#"{{"__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1700000000000001","_SYSTEMD_UNIT":"a.service","_UID":"1000",{field}}}"#
         );
         let entry = Entry::parse(line.as_bytes()).unwrap();
         assert_eq!(entry.message, expected);
         assert_eq!(entry.unit.as_deref(), Some("a.service"));
+        assert_eq!(entry.uid, Some(1000));
         assert_eq!(entry.at.to_string(), "2023-11-14T22:13:20.000001Z");
     }
 
@@ -107,6 +113,7 @@ mod tests {
         assert_eq!(entry.unit.as_deref(), Some("a.service"));
         assert_eq!(entry.priority, Some(6));
         assert!(entry.by_manager);
+        assert_eq!(entry.uid, None);
     }
 
     #[rstest]

@@ -6,6 +6,7 @@ mod entry;
 use std::process::Stdio;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -31,6 +32,8 @@ pub struct Query {
     pub namespace: Option<String>,
     /// Only what comes after this entry.
     pub after: Option<String>,
+    /// Only what was written at this time or later.
+    pub since: Option<Timestamp>,
     /// At most this many entries: the last ones, or the first after `after`.
     pub lines: Option<usize>,
 }
@@ -56,6 +59,14 @@ impl Query {
         arguments.extend(self.units.iter().map(|unit| format!("--unit={unit}")));
         if let Some(namespace) = &self.namespace {
             arguments.push(format!("--namespace=+{namespace}"));
+        }
+        if let Some(since) = self.since {
+            let micros = since.as_microsecond();
+            arguments.push(format!(
+                "--since=@{}.{:06}",
+                micros.div_euclid(1_000_000),
+                micros.rem_euclid(1_000_000)
+            ));
         }
         if let Some(cursor) = &self.after {
             arguments.push(format!("--after-cursor={cursor}"));
@@ -172,6 +183,7 @@ mod tests {
             units: vec!["tenant-a.service".to_owned()],
             namespace: Some("tenant-a".to_owned()),
             after: Some("s=1".to_owned()),
+            since: Some("2026-11-21T10:00:00.25Z".parse().unwrap()),
             lines: Some(100),
         };
         assert_eq!(
@@ -179,6 +191,7 @@ mod tests {
             [
                 "--unit=tenant-a.service",
                 "--namespace=+tenant-a",
+                "--since=@1795255200.250000",
                 "--after-cursor=s=1",
                 "--lines=+100"
             ]

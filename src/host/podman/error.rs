@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 
 use super::version::Version;
 use super::{OLDEST, libpod};
+use crate::host::process::ProcessError;
 
 /// Why Podman could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,19 @@ pub enum PodmanError {
         /// The socket.
         socket: Utf8PathBuf,
     },
+    /// The program is not on the path, or does not run.
+    #[error("there is no Podman on this host; install version {OLDEST} or newer")]
+    NoProgram {
+        /// The cause.
+        #[source]
+        source: ProcessError,
+    },
+    /// The program does not tell its version.
+    #[error("`podman --version` tells no version, but: {said}")]
+    NoVersion {
+        /// What it said.
+        said: String,
+    },
     /// Podman is too old for the units that tenantd renders.
     #[error("Podman {found} is too old; tenantd needs {OLDEST} or newer")]
     TooOld {
@@ -44,6 +58,14 @@ pub enum PodmanError {
         verb: &'static str,
         /// Of which object.
         object: String,
+    },
+    /// Nothing has come from a registry for too long.
+    #[error("nothing came from the registry of {image} for {} s", silence.as_secs())]
+    Stalled {
+        /// The image that was pulled.
+        image: String,
+        /// How long it was waited for.
+        silence: std::time::Duration,
     },
     /// Podman refused.
     #[error("Podman cannot {verb} {object}: {said}")]

@@ -2,25 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use jiff::Timestamp;
-use nix::sys::statvfs::statvfs;
 
 use crate::host::clock;
 use crate::host::facts::{Facts, SeLinux, systemd_number};
 use crate::host::podman::{self, Podman};
-use crate::host::systemd::ActiveState;
+use crate::host::space::{self, Space};
+use crate::host::systemd::{ActiveState, Systemd};
 use crate::layout::Layout;
-use crate::protect;
+use crate::node::{NodeSettings, fitness};
+use crate::protect::{self, ProtectError};
 use crate::quadlet::validate::Tools;
-use crate::reconcile::Engine;
+use crate::tenant::TenantId;
+
+/// Longest wait for the store's answer: an S3 store is asked again for longer.
+const STORE_TIME: Duration = Duration::from_secs(20);
+
+/// Whom the doctor can ask: all that differs between the daemon's doctor and one without it.
+pub struct Witnesses {
+    /// Where things are.
+    pub layout: Layout,
+    /// Whether the daemon serves, or why it seems not to.
+    pub daemon: Result<(), String>,
+    /// The service manager, if it can be reached.
+    pub systemd: Option<Systemd>,
+    /// The node's settings, or why there are none.
+    pub settings: Result<Arc<NodeSettings>, String>,
+    /// The tenants of this host.
+    pub tenants: Vec<TenantId>,
+}
 
 /// What was seen of the host.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// When it was seen.
     pub now: Timestamp,
+    /// Whether the daemon serves, or why it seems not to.
+    pub daemon: Result<(), String>,
+    /// Whether the node is set up, or what is wrong with its settings.
+    pub settings: Result<(), String>,
     /// The number of systemd's version, if it answers.
     pub systemd: Option<u32>,
     /// Podman's version, or why it does not answer.
@@ -37,16 +61,27 @@ pub struct Evidence {
     pub selinux: String,
     /// Whether files below the data directory can be cloned.
     pub reflink: bool,
-    /// Free and total bytes of the data directory's file system.
-    pub disk: (u64, u64),
-    /// The store's URL, or why it does not answer.
-    pub store: Result<String, String>,
+    /// The room of the data directory's file system; none before there is such a directory.
+    pub disk: Option<Space>,
+    /// How the store does.
+    pub store: Store,
     /// Whether `init` made the operator's keys and they are still here.
     pub operator_keys_on_host: bool,
     /// Which of tenantd's own units are active.
     pub active_units: BTreeSet<String>,
     /// Each tenant's last backup.
     pub last_backups: BTreeMap<String, Option<Timestamp>>,
+}
+
+/// How the object store does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// It answers at this URL.
+    Answers(String),
+    /// It was not asked, and why.
+    NotAsked(&'static str),
+    /// It fails, and how.
+    Fails(String),
 }
 
 /// Where memory may be written to.
@@ -68,36 +103,39 @@ const WATCHED: &[&str] = &[
 ];
 
 /// Looks at everything.
-pub(super) async fn gather(engine: &Engine) -> Evidence {
-    let layout = &engine.layout;
+pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
+    let Witnesses {
+        layout,
+        daemon,
+        systemd,
+        settings,
+        tenants,
+    } = witnesses;
     let facts = Facts::gather(layout.root());
     let tools = Tools::default();
     let tools = [&tools.generator, &tools.analyze];
-    let units = engine.systemd.units(WATCHED).await.unwrap_or_default();
+    let (version, units) = match systemd {
+        Some(systemd) => (
+            systemd.version().await.ok(),
+            systemd.units(WATCHED).await.unwrap_or_default(),
+        ),
+        None => (None, Vec::new()),
+    };
     let active = units
         .into_iter()
         .filter(|unit| unit.active == ActiveState::Active);
-    let tenants = engine.database.tenants().await.unwrap_or_default();
-    let settings = engine.settings();
+    let missing = fitness::host_facts(&facts).missing_controllers();
     Evidence {
         now: clock::now(),
-        systemd: engine
-            .systemd
-            .version()
-            .await
-            .ok()
-            .and_then(|text| systemd_number(&text)),
+        daemon: daemon.clone(),
+        settings: settings.as_ref().map(drop).map_err(Clone::clone),
+        systemd: version.and_then(|text| systemd_number(&text)),
         podman: Podman::connect(podman::SOCKET.into())
             .await
             .map(|podman| podman.version().to_string())
             .map_err(|error| error.to_string()),
         cgroup_v2: facts.cgroup_v2,
-        missing_controllers: engine
-            .facts
-            .missing_controllers()
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        missing_controllers: missing.iter().map(ToString::to_string).collect(),
         absent_tools: tools
             .into_iter()
             .filter(|tool| !tool.exists())
@@ -114,21 +152,32 @@ pub(super) async fn gather(engine: &Engine) -> Evidence {
         }
         .to_owned(),
         reflink: can_clone(layout),
-        disk: statvfs(layout.data_dir().as_std_path()).map_or((0, 0), |disk| {
-            (
-                disk.blocks_available() * disk.fragment_size(),
-                disk.blocks() * disk.fragment_size(),
-            )
-        }),
-        store: protect::probe_store(&settings)
-            .await
-            .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+        disk: space::of(&layout.data_dir()).ok(),
+        store: match settings {
+            Ok(settings) => store(settings, daemon.is_ok()).await,
+            Err(_) => Store::NotAsked("the node's settings do not say where it is"),
+        },
         operator_keys_on_host: crate::node::operator_keys_on_host(layout),
         active_units: active.map(|unit| unit.name).collect(),
         last_backups: tenants
             .iter()
-            .map(|row| (row.id.to_string(), protect::last_backup(layout, &row.id)))
+            .map(|id| (id.to_string(), protect::last_backup(layout, id)))
             .collect(),
+    }
+}
+
+async fn store(settings: &NodeSettings, in_daemon: bool) -> Store {
+    match tokio::time::timeout(STORE_TIME, protect::probe_store(settings)).await {
+        Ok(Ok(url)) => Store::Answers(url),
+        Ok(Err(ProtectError::NoCredentials)) if !in_daemon => {
+            Store::NotAsked("its keys are a systemd credential, which only tenantd's units get")
+        }
+        Ok(Err(error)) => Store::Fails(error.to_string()),
+        Err(_) => Store::Fails(format!(
+            "{} did not answer within {} s",
+            settings.store.url,
+            STORE_TIME.as_secs()
+        )),
     }
 }
 

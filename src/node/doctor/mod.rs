@@ -4,16 +4,20 @@
 mod evidence;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::NodeSettings;
+use super::fitness::OLDEST_SYSTEMD;
 use crate::api::{CheckResult, Verdict};
+use crate::host::space::Space;
+use crate::host::systemd::Systemd;
+use crate::layout::Layout;
+use crate::protect;
 use crate::reconcile::Engine;
 
-pub use evidence::{Evidence, Swap};
-
-/// Oldest systemd that has what the units need (`RestartMode=direct`, `ImportCredential=`).
-const SYSTEMD: u32 = 255;
+pub use evidence::{Evidence, Store, Swap, Witnesses};
 
 /// A backup older than this missed its hour at least once, and its second chance.
 const STALE: SignedDuration = SignedDuration::from_mins(150);
@@ -32,6 +36,14 @@ struct Check {
 
 /// Every check, in the order of what depends on what.
 const CHECKS: &[Check] = &[
+    Check {
+        name: "daemon",
+        judge: daemon,
+    },
+    Check {
+        name: "settings",
+        judge: settings,
+    },
     Check {
         name: "systemd",
         judge: systemd,
@@ -92,7 +104,32 @@ const CHECKS: &[Check] = &[
 
 /// Looks at the host and judges what is found.
 pub async fn examine(engine: &Engine) -> Vec<CheckResult> {
-    judge(&evidence::gather(engine).await)
+    let tenants = engine.database.tenants().await.unwrap_or_default();
+    let witnesses = Witnesses {
+        layout: engine.layout.clone(),
+        daemon: Ok(()),
+        systemd: Some(engine.systemd.clone()),
+        settings: Ok(engine.settings()),
+        tenants: tenants.into_iter().map(|row| row.id).collect(),
+    };
+    judge(&evidence::gather(&witnesses).await)
+}
+
+/// As [`examine`], in a process of its own while the daemon does not answer; `why` says how
+/// that showed. Needs root to see everything.
+pub async fn examine_alone(
+    layout: &Layout,
+    settings: Result<NodeSettings, String>,
+    why: String,
+) -> Vec<CheckResult> {
+    let witnesses = Witnesses {
+        layout: layout.clone(),
+        daemon: Err(why),
+        systemd: Systemd::connect().await.ok(),
+        settings: settings.map(Arc::new),
+        tenants: protect::tenants(layout),
+    };
+    judge(&evidence::gather(&witnesses).await)
 }
 
 /// Judges the evidence.
@@ -121,9 +158,26 @@ fn failed(finding: impl Into<String>, remedy: &'static str) -> Finding {
     (Verdict::Failed, finding.into(), Some(remedy))
 }
 
+fn daemon(evidence: &Evidence) -> Finding {
+    match &evidence.daemon {
+        Ok(()) => ok("tenantd runs"),
+        Err(why) => failed(
+            format!("tenantd is not running: {why}"),
+            "systemctl start tenantd; journalctl -u tenantd tells why it ended",
+        ),
+    }
+}
+
+fn settings(evidence: &Evidence) -> Finding {
+    match &evidence.settings {
+        Ok(()) => ok("node.toml can be read"),
+        Err(why) => failed(why, "run `tenantd init` on a new node, else mend node.toml"),
+    }
+}
+
 fn systemd(evidence: &Evidence) -> Finding {
     match evidence.systemd {
-        Some(version) if version >= SYSTEMD => ok(format!("systemd {version}")),
+        Some(version) if version >= OLDEST_SYSTEMD => ok(format!("systemd {version}")),
         Some(version) => failed(
             format!("systemd {version}"),
             "update to systemd 255 or later",
@@ -196,7 +250,12 @@ fn reflink(evidence: &Evidence) -> Finding {
 }
 
 fn disk(evidence: &Evidence) -> Finding {
-    let (free, total) = evidence.disk;
+    let Some(Space { free, total }) = evidence.disk else {
+        return warning(
+            "/var/lib/tenantd is not there",
+            "`tenantd init` makes it; is its disk mounted?",
+        );
+    };
     let percent = (free * 100).checked_div(total).unwrap_or(0);
     let finding = format!("{percent} % of the disk of /var/lib/tenantd is free");
     if percent >= FREE_PERCENT {
@@ -208,8 +267,12 @@ fn disk(evidence: &Evidence) -> Finding {
 
 fn store(evidence: &Evidence) -> Finding {
     match &evidence.store {
-        Ok(url) => ok(format!("{url} answers")),
-        Err(error) => failed(
+        Store::Answers(url) => ok(format!("{url} answers")),
+        Store::NotAsked(why) => warning(
+            format!("the store was not asked: {why}"),
+            "start tenantd and run `tenantd doctor` again",
+        ),
+        Store::Fails(error) => failed(
             error,
             "check [store] in node.toml, its credentials and the network",
         ),
@@ -284,6 +347,8 @@ mod tests {
     fn healthy() -> Evidence {
         Evidence {
             now: "2026-11-21T12:00:00Z".parse().unwrap(),
+            daemon: Ok(()),
+            settings: Ok(()),
             systemd: Some(257),
             podman: Ok("5.4.2".to_owned()),
             cgroup_v2: true,
@@ -292,8 +357,11 @@ mod tests {
             swap: Swap::Safe("/dev/zram0".to_owned()),
             selinux: "enforcing".to_owned(),
             reflink: true,
-            disk: (50, 100),
-            store: Ok("dir:/var/lib/tenantd/backups".to_owned()),
+            disk: Some(Space {
+                free: 50,
+                total: 100,
+            }),
+            store: Store::Answers("dir:/var/lib/tenantd/backups".to_owned()),
             operator_keys_on_host: false,
             active_units: [
                 "tenantd-backup.timer",
@@ -336,6 +404,8 @@ mod tests {
     #[test]
     fn every_fault_has_a_finding_and_a_remedy() {
         let sick = Evidence {
+            daemon: Err("nobody listens at /run/tenantd/api.sock".to_owned()),
+            settings: Err("/etc/tenantd/node.toml is missing".to_owned()),
             systemd: Some(254),
             podman: Err("cannot reach Podman".to_owned()),
             cgroup_v2: false,
@@ -343,8 +413,11 @@ mod tests {
             absent_tools: vec!["/usr/bin/systemd-analyze".to_owned()],
             swap: Swap::Plain("/dev/vda2".to_owned()),
             reflink: false,
-            disk: (5, 100),
-            store: Err("bucket not found".to_owned()),
+            disk: Some(Space {
+                free: 5,
+                total: 100,
+            }),
+            store: Store::Fails("bucket not found".to_owned()),
             operator_keys_on_host: true,
             active_units: std::collections::BTreeSet::new(),
             last_backups: [
@@ -358,5 +431,29 @@ mod tests {
             ..healthy()
         };
         insta::assert_snapshot!(table(&sick));
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_said_and_fails_nothing() {
+        let unknown = Evidence {
+            disk: None,
+            store: Store::NotAsked("its keys are elsewhere"),
+            ..healthy()
+        };
+        let told: Vec<_> = judge(&unknown)
+            .into_iter()
+            .filter(|result| result.verdict != Verdict::Ok)
+            .map(|result| (result.verdict, result.finding))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Verdict::Warning, "/var/lib/tenantd is not there".to_owned()),
+                (
+                    Verdict::Warning,
+                    "the store was not asked: its keys are elsewhere".to_owned()
+                ),
+            ]
+        );
     }
 }

@@ -13,8 +13,9 @@ use crate::quadlet::{HostFacts, IdRange, UnitSet, render};
 use crate::reconcile::blocking;
 use crate::reconcile::converge::{converge, wait_healthy};
 use crate::reconcile::engine::Engine;
-use crate::reconcile::error::OperationError;
+use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::image::{self, Images};
+use crate::reconcile::ingress;
 use crate::reconcile::observe::drift;
 use crate::reconcile::run::Run;
 use crate::state::{StoredRevision, TenantRow, Wanted};
@@ -37,6 +38,9 @@ pub struct ApplyJob {
     /// The file under `tenants.d` that the spec comes from.
     #[serde(default)]
     pub source: Option<String>,
+    /// Ask the image's registry again, although an image of that name is here.
+    #[serde(default)]
+    pub pull: bool,
 }
 
 /// Reads and resolves all documents before anything is touched.
@@ -72,12 +76,14 @@ pub fn resolve_all(
 
 /// Whether applying `spec` changes the tenant; touches nothing.
 ///
-/// An image that is not on the host yet cannot be compared: it counts as a change.
+/// An image that is not on the host yet cannot be compared: it counts as a change. So does one
+/// that is to be asked for again, with `pull`.
 pub async fn plan(
     engine: &Engine,
     images: &mut Images,
     document: &Document,
     spec: &ResolvedSpec,
+    pull: bool,
 ) -> Result<ApplyPlan, OperationError> {
     let row = engine.database.find_tenant(spec.tenant.clone()).await?;
     let stored = match row
@@ -95,17 +101,28 @@ pub async fn plan(
             Change::Create
         },
         files: Vec::new(),
+        pinned: None,
         operation: None,
     };
-    let image = images.local(engine, spec).await?;
+    let can_move = spec.image.can_move();
+    let image = match (images.local(engine, spec).await?, &stored) {
+        // The host has lost the name: the tenant keeps the image that it is pinned to.
+        (None, Some(stored)) => image::pinned(engine, spec, &stored.revision.image).await?,
+        (found, _) => found,
+    };
     if let (Some(stored), Some(image)) = (&stored, &image)
-        && stored.revision.resolved == *spec
-        && stored.revision.spec_text == document.text
-        && stored.revision.image == *image
+        && is_same(&stored.revision, spec, &document.text, image)
+        && !(pull && can_move)
     {
         plan.change = Change::None;
+        plan.pinned = can_move.then(|| image.to_string());
     }
     Ok(plan)
+}
+
+/// Whether a revision is what a spec leads to.
+fn is_same(revision: &Revision, spec: &ResolvedSpec, text: &str, image: &ImageId) -> bool {
+    revision.resolved == *spec && revision.spec_text == text && revision.image == *image
 }
 
 /// The files that applying `spec` would write, once the host has checked them; installs nothing.
@@ -186,15 +203,20 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         .database
         .revision_of_operation(tenant.clone(), run.operation.id)
         .await?;
-    let number = match made {
-        Some(number) => number,
-        None => match prepare(run, &row, &job).await {
-            Ok(number) => number,
-            Err(error) => {
-                abandon(run, &row, &error).await?;
-                return Err(error);
-            }
-        },
+    let prepared = match made {
+        Some(number) => Ok(Prepared::New(number)),
+        None => prepare(run, &row, &job).await,
+    };
+    let number = match prepared {
+        Ok(Prepared::New(number)) => number,
+        Ok(Prepared::Same(number)) => {
+            stand_as_before(run, &row).await?;
+            return Ok(json!({ "tenant": tenant, "revision": number, "unchanged": true }));
+        }
+        Err(error) => {
+            abandon(run, &row, &error).await?;
+            return Err(error);
+        }
     };
     failpoint::hit("apply.revision");
     match bring_in(run, number).await {
@@ -203,8 +225,16 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     }
 }
 
+/// What a spec led to.
+enum Prepared {
+    /// A revision that was stored and is to be brought in.
+    New(u64),
+    /// The current revision: the registry has no other image.
+    Same(u64),
+}
+
 /// Everything that can be refused, before anything is touched; ends with the stored revision.
-async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, OperationError> {
+async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<Prepared, OperationError> {
     let engine = &run.engine;
     let source = Source::new(&job.name, &job.spec);
     let (_, spec) = engine
@@ -217,9 +247,16 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, Oper
         Edge::Provision
     };
     run.follow(edge, None).await?;
+    ingress::check(engine, &spec.tenant).await?;
     run.announce(engine.installer.approach());
     run.step(&format!("look at image {}", spec.image)).await?;
-    let image = image::resolve(run, &spec).await?;
+    let image = image::resolve(run, &spec, job.pull).await?;
+    if let Some(current) = row.current_revision
+        && let Some(stored) = engine.database.revision(row.id.clone(), current).await?
+        && is_same(&stored.revision, &spec, &job.spec, &image.id)
+    {
+        return Ok(Prepared::Same(current));
+    }
     let number = engine.database.next_revision(spec.tenant.clone()).await?;
     let unit_set = render_for(
         engine,
@@ -238,7 +275,7 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, Oper
     make_directories(engine, &spec, image.user).await?;
     crate::protect::create_repository(&engine.layout, &engine.settings(), &spec.tenant)
         .await
-        .map_err(|error| OperationError::Backup(error.to_string()))?;
+        .map_err(|error| OperationError::Backup(chain(&error)))?;
     failpoint::hit("apply.directories");
     let revision = Revision {
         number: RevisionNumber(number),
@@ -255,7 +292,7 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<u64, Oper
         .database
         .store_revision(row.id.clone(), run.operation.id, stored)
         .await?;
-    Ok(number)
+    Ok(Prepared::New(number))
 }
 
 /// The directories that the units mount, owned by the agent's user inside the container.
@@ -333,17 +370,24 @@ async fn abandon(
     before: &TenantRow,
     error: &OperationError,
 ) -> Result<(), OperationError> {
-    let state = match before.state {
+    if matches!(
+        before.state,
+        TenantState::Requested | TenantState::Provisioning
+    ) {
         // Only the operation that makes a tenant finds it here, also when it was cut short
         // and taken up again.
-        TenantState::Requested | TenantState::Provisioning => {
-            let actor = run.operation.actor.clone();
-            let database = &run.engine.database;
-            database
-                .forget_tenant(before.id.clone(), actor, Some(error.chain()), clock::now())
-                .await?;
-            return Ok(());
-        }
+        let actor = run.operation.actor.clone();
+        let database = &run.engine.database;
+        database
+            .forget_tenant(before.id.clone(), actor, Some(error.chain()), clock::now())
+            .await?;
+        return Ok(());
+    }
+    stand_as_before(run, before).await
+}
+
+async fn stand_as_before(run: &Run, before: &TenantRow) -> Result<(), OperationError> {
+    let state = match before.state {
         // The operation was cut short before; what the agent does, the supervisor sees.
         TenantState::Updating => TenantState::Running,
         state => state,

@@ -7,7 +7,7 @@ use crate::host::systemd::JobResult;
 use crate::layout::UnitNames;
 use crate::protect;
 use crate::reconcile::blocking;
-use crate::reconcile::error::OperationError;
+use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::evidence;
 use crate::reconcile::run::Run;
 
@@ -35,5 +35,5 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     let (layout, tenant) = (run.engine.layout.clone(), tenant.cloned());
     blocking(move || protect::read_report(&layout, tenant.as_ref()))
         .await
-        .map_err(|error| OperationError::Backup(error.to_string()))
+        .map_err(|error| OperationError::Backup(chain(&error)))
 }

@@ -9,8 +9,9 @@ use crate::layout::UnitNames;
 use crate::protect::{self, ProtectError, RestoreOrder};
 use crate::reconcile::blocking;
 use crate::reconcile::converge::{converge, wait_healthy};
-use crate::reconcile::error::OperationError;
+use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::evidence;
+use crate::reconcile::room;
 use crate::reconcile::run::Run;
 use crate::state::Wanted;
 use crate::tenant::{Edge, TenantState};
@@ -47,6 +48,7 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
             ProtectError::NoIdentity(row.id.to_string()).to_string(),
         ));
     }
+    has_room(run, snapshot).await?;
     if row.state != TenantState::Restoring {
         // Likewise. Not when it goes on after a crash: then the agent is down, and the unit decides.
         run.step("ask the store").await?;
@@ -67,7 +69,7 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         };
         blocking(move || protect::write_order(&layout, &tenant, &order))
             .await
-            .map_err(|error| OperationError::Restore(error.to_string()))?;
+            .map_err(|error| OperationError::Restore(chain(&error)))?;
     }
     failpoint::hit("operation.restore-ordered");
     run.step("stop the agent").await?;
@@ -104,13 +106,31 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         run.set_state(state, row.held_because.clone()).await?;
     }
     restored?;
-    let report = report?;
+    let report = report.map_err(|error| OperationError::Restore(chain(&error)))?;
     let (layout, tenant) = (engine.layout.clone(), row.id.clone());
     run.step("remove the replaced state").await?;
     blocking(move || protect::discard_replaced(&layout, &tenant))
         .await
-        .map_err(|error| OperationError::Restore(error.to_string()))?;
+        .map_err(|error| OperationError::Restore(chain(&error)))?;
     Ok(json!({ "tenant": row.id, "report": report }))
+}
+
+/// Refuses before the agent is stopped when the snapshot does not fit beside the state. What
+/// this host does not know of the snapshot it finds out when it is restored.
+async fn has_room(run: &Run, snapshot: Option<u64>) -> Result<(), OperationError> {
+    let tenant = run.tenant()?;
+    let known = run.engine.snapshots(Some(tenant)).await?;
+    let wanted = match snapshot {
+        None => known.last(),
+        Some(number) => known.iter().find(|known| known.snapshot == number),
+    };
+    match wanted {
+        None => Ok(()),
+        Some(found) => {
+            let what = format!("restoring snapshot {} of {tenant}", found.snapshot);
+            room::check(&run.engine, &what, found.bytes).await
+        }
+    }
 }
 
 /// Whether the restore unit will find an identity on this host.
@@ -118,5 +138,5 @@ async fn has_identity(run: &Run) -> Result<bool, OperationError> {
     let layout = run.engine.layout.clone();
     blocking(move || protect::has_identity(&layout))
         .await
-        .map_err(|error| OperationError::Restore(error.to_string()))
+        .map_err(|error| OperationError::Restore(chain(&error)))
 }

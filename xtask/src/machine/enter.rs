@@ -1,9 +1,11 @@
 //! Commands inside a running machine, by `nsenter` on its systemd.
 
 use std::{
-    io::Write as _,
+    io::{Read, Write as _},
     path::PathBuf,
     process::{self, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -27,6 +29,9 @@ const ENVIRONMENT: &[&str] = &[
     "HOME=/root",
     "LANG=C.UTF-8",
 ];
+
+/// How long the output of an ended command may still be held by what it started.
+const HELD_OUTPUT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The place to enter: the machine's systemd and the root of its cgroups, as the host sees them.
 #[derive(Debug, Clone)]
@@ -90,20 +95,31 @@ impl Inside {
             .spawn()
             .context("could not start nsenter")?;
         let mut pipe = child.stdin.take().context("nsenter has no stdin")?;
+        let stdout = Reader::of(child.stdout.take().context("nsenter has no stdout")?);
+        let stderr = Reader::of(child.stderr.take().context("nsenter has no stderr")?);
         let nsenter = Pid::from_raw(i32::try_from(child.id()).context("a process id")?);
-        let output = std::thread::scope(|scope| {
+        let status = thread::scope(|scope| {
             scope.spawn(move || keep_awake(nsenter));
             // A command that does not read its input closes the pipe early; that is its right.
             scope.spawn(move || drop(pipe.write_all(stdin)));
-            child.wait_with_output()
+            child.wait()
         })
         .context("could not wait for nsenter")?;
+        let ((stdout, is_whole), (stderr, _)) = (stdout.finish(), stderr.finish());
         let output = Output {
             command: argv.join(" "),
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
+            code: status.code(),
+            stdout,
+            stderr,
         };
+        if !is_whole {
+            bail!(
+                "`{}` has ended, but something that it started holds its output\n{}{}",
+                output.command,
+                output.stdout,
+                output.stderr
+            );
+        }
         // What `timeout` exits with when it had to end the command.
         if output.code == Some(124) {
             bail!(
@@ -180,6 +196,33 @@ impl Output {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// Collects a command's output beside it.
+struct Reader {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: mpsc::Receiver<()>,
+}
+
+impl Reader {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (ended, end) = mpsc::channel();
+        let collected = Arc::clone(&bytes);
+        thread::spawn(move || {
+            let mut piece = [0; 8 * 1024];
+            while let Ok(read @ 1..) = pipe.read(&mut piece) {
+                let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+                collected.extend_from_slice(&piece[..read]);
+            }
+            // Whoever waited may have given up.
+            ended.send(()).ok();
+        });
+        Self { bytes, end }
+    }
+
+    /// The output of a command that has ended, and whether that is all: a process that it left behind may hold the pipe.
+    fn finish(self) -> (String, bool) {
+        let is_whole = self.end.recv_timeout(HELD_OUTPUT_LIMIT).is_ok();
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        (String::from_utf8_lossy(&bytes).into_owned(), is_whole)
+    }
 }

@@ -44,7 +44,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "less",
     "socat",
-    "busybox-static",
+    "docker-registry",
     "bash-completion",
 ];
 
@@ -65,6 +65,8 @@ const MASKED: &[&str] = &[
     "xfs_scrub_all.timer",
     "podman-auto-update.timer",
     "ldconfig.service",
+    // a test that wants it runs one of its own, on a free port
+    "docker-registry.service",
 ];
 
 const INIT: &str = include_str!("files/machine-init");
