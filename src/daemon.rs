@@ -9,11 +9,11 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, ApplyPlan, Change};
-use crate::host::dirs;
 use crate::host::facts::Facts;
 use crate::host::files::{self, FileError};
 use crate::host::podman::{self, Podman};
 use crate::host::systemd::Systemd;
+use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::node::fitness::{self, Unfit};
 use crate::node::{NodeSettings, SettingsError};
@@ -121,8 +121,7 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
     let mut hangup = on(SignalKind::hangup())?;
     // Half the watchdog's time, as sd_watchdog_enabled(3) advises; without one, the looks stay.
     let half = sd_notify::watchdog_enabled().map_or(Duration::from_secs(15), |time| time / 2);
-    let mut ping = tokio::time::interval(half);
-    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ping = clock::ticks(half);
     let mut pings = 0_u32;
     loop {
         tokio::select! {
@@ -138,7 +137,7 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
                     }
                 }
             }
-            _ = ping.tick() => {
+            _ = ping.recv() => {
                 pings = pings.wrapping_add(1);
                 if pings.is_multiple_of(PINGS_PER_LOOK) {
                     // Inside the ping's arm: a daemon that cannot look is not alive.
@@ -238,25 +237,25 @@ async fn log_outcome(engine: Arc<Engine>, reloaded: Reloaded) {
 
 /// The node's settings.
 pub fn read_settings(layout: &Layout) -> Result<NodeSettings, DaemonError> {
-    let path = layout.node_toml();
-    let bytes = match files::read(&path, 64 * 1024) {
-        Err(error) if error.is_absent() => return Err(DaemonError::NoSettings(path)),
+    read_settings_of(&layout.node_toml())
+}
+
+/// Reads a `node.toml` that may be elsewhere.
+pub fn read_settings_of(path: &camino::Utf8PathBuf) -> Result<NodeSettings, DaemonError> {
+    let bytes = match files::read(path, 64 * 1024) {
+        Err(error) if error.is_absent() => return Err(DaemonError::NoSettings(path.clone())),
         other => other?,
     };
-    Ok(NodeSettings::parse(
-        &String::from_utf8_lossy(&bytes),
-        &path,
-    )?)
+    Ok(NodeSettings::parse(&String::from_utf8_lossy(&bytes), path)?)
 }
 
 /// One sentence for `systemctl status`.
 async fn status_line(engine: &Engine) -> String {
-    let Ok(status) = engine.status().await else {
+    let Ok(tenants) = engine.states().await else {
         return "the state database does not answer".to_owned();
     };
-    let total: usize = status.tenants.values().sum();
-    let counts: Vec<_> = status
-        .tenants
+    let total: usize = tenants.values().sum();
+    let counts: Vec<_> = tenants
         .iter()
         .map(|(state, count)| format!("{count} {state}"))
         .collect();

@@ -126,9 +126,7 @@ impl ClientError {
             Self::Refused(problem) => problem_exit(problem),
         }
     }
-}
 
-impl ClientError {
     /// Whether no tenantd is there, as far as can be told.
     pub fn is_absence(&self) -> bool {
         matches!(

@@ -132,3 +132,71 @@ fn is_known_empty(layout: &Layout, tenant: &TenantId) -> bool {
         && !directory.join("head.json").exists()
         && !directory.join("intent").exists()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::protect::order::{RestoreOrder, write_order};
+
+    fn host() -> (tempfile::TempDir, Layout, TenantId) {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(guard.path()).unwrap().to_owned();
+        (guard, Layout::rooted(root), "acme".parse().unwrap())
+    }
+
+    fn fill(directory: &Utf8Path, content: &str) {
+        fs::create_dir_all(directory.join("data")).unwrap();
+        fs::write(directory.join("data/file"), content).unwrap();
+    }
+
+    /// What makes a restore due, and how it comes to be.
+    type Case<'a> = (&'a str, &'a dyn Fn(&Layout, &TenantId));
+
+    #[test]
+    fn the_unit_looks_for_whatever_makes_a_restore_due() {
+        let unit = include_str!("../../systemd/tenantd-restore@.service");
+        let is_looked_for = |layout: &Layout, tenant: &TenantId| {
+            let conditions = unit.lines().filter_map(|line| {
+                let path = line.strip_prefix("ConditionPathExists=|/")?;
+                Some(layout.root().join(path.replace("%I", tenant.as_str())))
+            });
+            conditions.into_iter().any(|path| path.exists())
+        };
+        let repository = |layout: &Layout, tenant: &TenantId, file: &str| {
+            let directory = layout.repository_dir(tenant.as_str());
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("repository.json"), "").unwrap();
+            fs::write(directory.join(file), "").unwrap();
+        };
+        let cases: [Case<'_>; 5] = [
+            ("an order", &|layout, tenant| {
+                write_order(layout, tenant, &RestoreOrder::default()).unwrap();
+            }),
+            ("an open exchange", &|layout, tenant| {
+                fill(&layout.restoring_dir(tenant), "new");
+                fill(&layout.replaced_dir(tenant), "old");
+            }),
+            ("a head", &|layout, tenant| {
+                repository(layout, tenant, "head.json");
+            }),
+            ("an intent", &|layout, tenant| {
+                repository(layout, tenant, "intent");
+            }),
+            ("a catalogue", &|layout, tenant| {
+                repository(layout, tenant, FROM_CATALOGUE);
+            }),
+        ];
+        // What cannot be read is the restore's to complain about.
+        let is_due =
+            |layout: &Layout, tenant: &TenantId| is_restore_due(layout, tenant).unwrap_or(true);
+        for (what, make) in cases {
+            let (_guard, layout, tenant) = host();
+            assert!(!is_looked_for(&layout, &tenant) && !is_due(&layout, &tenant));
+            make(&layout, &tenant);
+            assert!(is_due(&layout, &tenant), "{what}");
+            assert!(is_looked_for(&layout, &tenant), "{what}");
+        }
+    }
+}

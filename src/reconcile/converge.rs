@@ -34,6 +34,10 @@ const PROBE: Duration = Duration::from_secs(10);
 /// Pause between two probes through the ingress.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a unit is stopped when a start takes the place of the stop: one that was on its way
+/// when the tenant was held still starts what the agent needs, though not the agent.
+const STOPS: usize = 5;
+
 /// How long an agent that runs may fail to answer through its ingress.
 const INGRESS_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -291,14 +295,20 @@ pub async fn wait_healthy(run: &Run) -> Result<(), OperationError> {
 }
 
 async fn stop(run: &Run, unit: &str) -> Result<(), OperationError> {
-    let found = run.engine.systemd.units(&[unit]).await?;
-    if found
-        .iter()
-        .all(|unit| unit.active == ActiveState::Inactive)
-    {
-        return Ok(());
+    let mut result = JobResult::Canceled;
+    for _ in 0..STOPS {
+        let found = run.engine.systemd.units(&[unit]).await?;
+        if found
+            .iter()
+            .all(|unit| unit.active == ActiveState::Inactive)
+        {
+            return Ok(());
+        }
+        result = run.engine.systemd.stop(unit).await?;
+        if result != JobResult::Canceled {
+            break;
+        }
     }
-    let result = run.engine.systemd.stop(unit).await?;
     done(run, unit, "stop", result).await
 }
 

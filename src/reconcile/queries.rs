@@ -100,17 +100,24 @@ impl Engine {
             self.database.tenant(tenant.clone()).await?;
         }
         let (layout, only) = (self.layout.clone(), tenant.cloned());
-        blocking(move || protect::local_snapshots(&layout, only.as_ref()))
+        let settings = self.settings();
+        blocking(move || protect::local_snapshots(&layout, &settings, only.as_ref()))
             .await
             .map_err(|error| OperationError::Backup(error.to_string()))
     }
 
-    /// How the node is.
-    pub async fn status(&self) -> Result<NodeStatus, OperationError> {
+    /// How many tenants stand in each state.
+    pub async fn states(&self) -> Result<BTreeMap<String, usize>, OperationError> {
         let mut tenants = BTreeMap::<String, usize>::new();
         for row in self.database.tenants().await? {
             *tenants.entry(row.state.to_string()).or_default() += 1;
         }
+        Ok(tenants)
+    }
+
+    /// How the node is.
+    pub async fn status(&self) -> Result<NodeStatus, OperationError> {
+        let tenants = self.states().await?;
         let settings = self.settings();
         let mut warnings = Vec::new();
         let layout = self.layout.clone();

@@ -69,7 +69,7 @@ impl Starts {
 mod tests {
     use super::*;
 
-    const FOREVER: Duration = Duration::from_secs(3600);
+    const FOREVER: Duration = Duration::from_hours(1);
 
     #[tokio::test]
     async fn the_next_starts_when_one_is_done() {

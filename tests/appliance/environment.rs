@@ -115,7 +115,7 @@ while read -r line && [ "$line" != "$(printf '\r')" ]; do :; done
 printf 'HTTP/1.1 200 OK\r\nContent-Length: 19\r\nConnection: close\r\n\r\n{"Version":"4.9.3"}'
 END
 chmod +x /root/old-podman-api
-systemd-run --quiet --unit=old-podman socat UNIX-LISTEN:/run/podman/podman.sock,fork EXEC:/root/old-podman-api
+systemd-run --quiet --collect --unit=old-podman socat UNIX-LISTEN:/run/podman/podman.sock,fork EXEC:/root/old-podman-api
 until [ -S /run/podman/podman.sock ]; do :; done
 "#;
 
@@ -219,7 +219,7 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
         host.apply(&fake("acme"))?;
         let stranger = |unit: &str, path: &str| {
             machine.script(&format!(
-                "systemd-run --quiet --unit={unit} socat -t 30 UNIX-LISTEN:{path},fork EXEC:'echo 220 mail'
+                "systemd-run --quiet --collect --unit={unit} socat -t 30 UNIX-LISTEN:{path},fork EXEC:'echo 220 mail'
                  until [ -S {path} ]; do :; done"
             ))
         };

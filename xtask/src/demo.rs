@@ -254,7 +254,13 @@ impl Demo {
     fn shown(&self, arguments: &[&str]) -> anyhow::Result<()> {
         eprintln!("    # tenantd {}", arguments.join(" "));
         let argv = ["tenantd"].into_iter().chain(arguments.iter().copied());
-        process::run(&mut self.machine.inside()?.command(argv))
+        let status = self.machine.inside()?.command(argv).status()?;
+        ensure!(
+            status.success(),
+            "in machine {NAME}, `tenantd {}` failed: {status}",
+            arguments.join(" ")
+        );
+        Ok(())
     }
 }
 

@@ -109,7 +109,7 @@ def storm(directory):
             begin = time.monotonic()
             run("tenantd", "list")
             asked.append(time.monotonic() - begin)
-            ended.wait(0.1)
+            ended.wait(0.5)
 
     asking = threading.Thread(target=ask)
     asking.start()
