@@ -218,6 +218,10 @@ pub struct SnapshotSummary {
     pub sent_bytes: u64,
     /// How long the agent was paused for it, in microseconds.
     pub pause_us: u64,
+    /// The rules of `[retention]` that keep it, as far as this host knows; `prune` deletes it when there
+    /// are none.
+    #[serde(default)]
+    pub kept_by: Vec<String>,
 }
 
 /// How the node is.

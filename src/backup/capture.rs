@@ -335,9 +335,18 @@ impl Capture {
         stamp.ctime.as_nanos() + TICK_NANOS < self.synced
     }
 
+    /// The files that were found in the pause, and what each held then.
+    pub fn files(&self) -> impl Iterator<Item = (&[u8], &FileRecord)> {
+        self.scan.found.iter().filter_map(|found| {
+            let is_file = matches!(found.kind, FoundKind::File(_));
+            let record = self.records.get(&found.path).filter(|_| is_file)?;
+            Some((found.path.as_slice(), record))
+        })
+    }
+
     /// Opens a regular file; `None` if it is gone or something else by now.
-    fn open_file(
-        &mut self,
+    pub fn open_file(
+        &self,
         path: &[u8],
         action: &'static str,
     ) -> Result<Option<File>, CaptureError> {

@@ -210,6 +210,28 @@ impl SignedCommit {
         repository: RepositoryId,
         trust: &Trust,
     ) -> Result<Self, CommitError> {
+        Self::checked(name, bytes, Some(repository), trust)
+    }
+
+    /// As [`Self::verify`], for whoever cannot know which repository is the right one: the
+    /// object that says so in clear is not signed.
+    ///
+    /// # Errors
+    /// As [`Self::verify`], but never [`CommitError::Foreign`].
+    pub fn verify_of_any(
+        name: CommitName,
+        bytes: Vec<u8>,
+        trust: &Trust,
+    ) -> Result<Self, CommitError> {
+        Self::checked(name, bytes, None, trust)
+    }
+
+    fn checked(
+        name: CommitName,
+        bytes: Vec<u8>,
+        repository: Option<RepositoryId>,
+        trust: &Trust,
+    ) -> Result<Self, CommitError> {
         if Digest::of(&bytes) != name.digest {
             return Err(CommitError::Name(name));
         }
@@ -233,8 +255,10 @@ impl SignedCommit {
         if commit.format != FORMAT || commit.version != 1 {
             return Err(CommitError::Payload(None));
         }
-        if commit.repository != repository {
-            let (found, expected) = (commit.repository, repository);
+        if let Some(expected) = repository
+            && commit.repository != expected
+        {
+            let found = commit.repository;
             return Err(CommitError::Foreign {
                 name,
                 found,
@@ -277,6 +301,23 @@ fn split_signature(text: &str) -> Result<(&str, &str), CommitError> {
         .flatten()
         .ok_or(CommitError::Shape("a signature is missing"))?;
     Ok(text.split_at(end + SIGNATURE_END.len()))
+}
+
+impl Commit {
+    /// What a commit object says, whoever signed it: good for leaving alone what it names, and
+    /// for nothing else.
+    pub(super) fn claimed(bytes: &[u8]) -> Option<Self> {
+        let line = bytes.split(|byte| *byte == b'\n').next()?;
+        let commit: Self = serde_json::from_slice(line).ok()?;
+        (commit.format == FORMAT && commit.version == 1).then_some(commit)
+    }
+
+    /// Whether it says that it is a commit of a version that this program does not know.
+    pub(super) fn is_of_another_version(bytes: &[u8]) -> bool {
+        let line = bytes.split(|byte| *byte == b'\n').next();
+        let line = line.and_then(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+        line.is_some_and(|line| line["format"] == FORMAT && line["version"] != 1)
+    }
 }
 
 /// What the accepted commits of a repository add up to.

@@ -4,11 +4,14 @@
 mod capture;
 mod certificate;
 mod chunker;
+pub mod collect;
 mod commit;
+mod consolidate;
 mod entry;
 mod files;
 pub mod id;
 mod index;
+mod intent;
 mod keys;
 mod local_file;
 mod names;
@@ -23,6 +26,7 @@ mod remote;
 mod repository;
 mod restore;
 mod restore_files;
+pub mod retention;
 mod scan;
 mod seal;
 mod snapshot;
@@ -35,6 +39,7 @@ pub use certificate::{NodeCertificate, NodeStatement, Trust};
 pub use commit::{Ambiguous, Chain, Commit, CommitError, ObjectRef, SignedCommit, Signer};
 pub use entry::{Entry, EntryKind, FileTime, Metadata, Piece, Xattrs};
 pub use id::{BucketPrefix, Digest, RepositoryId};
+pub use intent::LONGEST_SNAPSHOT;
 pub use keys::{COMMIT_NAMESPACE, KeyError, NODE_NAMESPACE, NodeKey, PublicKey, RootKey};
 pub use names::{CommitName, ObjectNames};
 pub use pause::{Clock, NobodyWrites, Pause, PauseError, SystemClock};
@@ -42,7 +47,8 @@ pub use progress::{Progress, Silent, Stage};
 pub use record::{CaptureReport, SnapshotRecord};
 pub use remote::{RefusedCommit, RemoteError, RemoteRepository, Snapshots};
 pub use repository::{
-    Adopted, Repository, RepositoryError, RepositorySpec, local_snapshots, read_local_spec,
+    Adopted, Repository, RepositoryError, RepositorySpec, forget_snapshots, local_snapshots,
+    read_local_spec,
 };
 pub use restore::{RestoreError, RestoreReport, RestoreRequest};
 pub use restore_files::RestoreFilesError;

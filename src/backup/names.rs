@@ -34,12 +34,32 @@ impl ObjectNames {
 
     /// A part of a tree.
     pub fn tree(&self, digest: &Digest) -> String {
-        format!("{}/trees/{digest}", self.0)
+        format!("{}{digest}", self.trees_prefix())
+    }
+
+    /// All parts of trees.
+    pub fn trees_prefix(&self) -> String {
+        format!("{}/trees/", self.0)
     }
 
     /// A list of packs.
     pub fn list(&self, digest: &Digest) -> String {
-        format!("{}/lists/{digest}", self.0)
+        format!("{}{digest}", self.lists_prefix())
+    }
+
+    /// All lists of packs.
+    pub fn lists_prefix(&self) -> String {
+        format!("{}/lists/", self.0)
+    }
+
+    /// What a collector notes down.
+    pub fn marks_prefix(&self) -> String {
+        format!("{}/marks/", self.0)
+    }
+
+    /// Everything of the repository.
+    pub fn all(&self) -> String {
+        format!("{}/", self.0)
     }
 
     /// A commit.

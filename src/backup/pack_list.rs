@@ -19,6 +19,10 @@ pub const MAX_LIST: u64 = 1 << 20;
 /// The content of a list object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListObject {
+    /// Random, so that no two lists ever have one name: what a collector deletes is then never
+    /// what a writer has just stored again.
+    #[serde(default)]
+    pub salt: String,
     /// The packs.
     pub packs: Vec<ObjectRef>,
 }
@@ -53,6 +57,7 @@ pub fn arrange(needed: &[ObjectRef], previous: &[PackList]) -> Arranged {
         new = inline
             .chunks(MAX_LISTED)
             .map(|packs| ListObject {
+                salt: String::new(),
                 packs: packs.to_vec(),
             })
             .collect();

@@ -238,7 +238,18 @@ impl Pipeline {
 
     fn chunk(&mut self, bytes: &[u8]) -> Result<Content, PipelineError> {
         let id = self.key.id(bytes);
-        if !self.known.contains_key(&id) && self.pending.insert(id) {
+        if !self.known.contains_key(&id) {
+            self.push(id, bytes)?;
+        }
+        // A chunk is at most MAX_CHUNK long.
+        Ok(Content::Chunk(
+            id,
+            u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        ))
+    }
+
+    fn push(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), PipelineError> {
+        if self.pending.insert(id) {
             if self.group.bytes.len() + bytes.len() > GROUP_BYTES {
                 self.send_group()?;
             }
@@ -246,11 +257,28 @@ impl Pipeline {
             self.group.bytes.extend_from_slice(bytes);
             self.group.chunks.push((id, bytes.len()));
         }
-        // A chunk is at most MAX_CHUNK long.
-        Ok(Content::Chunk(
-            id,
-            u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-        ))
+        Ok(())
+    }
+
+    /// Whether there was anything new to store.
+    pub fn has_new(&self) -> bool {
+        self.new_bytes > 0
+    }
+
+    /// Where a chunk was before this pipeline began.
+    pub fn located(&self, id: &ChunkId) -> Option<Located> {
+        self.known.get(id).copied()
+    }
+
+    /// Stores a known chunk once more, in a new pack, if these are its bytes.
+    ///
+    /// # Errors
+    /// The pipeline has stopped.
+    pub fn store_again(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), PipelineError> {
+        if self.key.id(bytes) == id {
+            self.push(id, bytes)?;
+        }
+        Ok(())
     }
 
     fn send_group(&mut self) -> Result<(), PipelineError> {

@@ -41,6 +41,9 @@ pub struct CaptureReport {
     pub shared: u64,
     /// Files copied in the pause because blocks could not be shared.
     pub copied: u64,
+    /// Bytes of unchanged files that were stored again so that packs stay few.
+    #[serde(default)]
+    pub rewritten: u64,
     /// What was left out.
     pub skipped: Skipped,
 }

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::commit::{CommitError, SignedCommit};
 use super::id::{BucketPrefix, Digest, RepositoryId, random};
 use super::index::Index;
+use super::intent::{Intent, is_in_time};
 use super::local_file;
 use super::names::{CommitName, ObjectNames};
+use super::pause::Clock;
 use super::record::SnapshotRecord;
 use super::seal::{ChunkIdKey, Recipient, RepositoryKeys, SealError};
 use crate::failpoint;
@@ -63,6 +65,12 @@ pub enum RepositoryError {
     /// The object store refused.
     #[error("the repository could not be written to the object store")]
     Store(#[source] StoreError),
+    /// It took too long, or the host's clock jumped.
+    #[error(
+        "the snapshot took longer than a day, so what it stored first may have been collected; \
+         it does not count, and the next one stores everything anew"
+    )]
+    TooLate,
     /// The next commit could not be made.
     #[error("the commit could not be signed")]
     Commit(#[source] CommitError),
@@ -143,30 +151,34 @@ impl Repository {
             write_json(&directory.join(SPEC), &spec)?;
             failpoint::hit("backup.after-create-intent");
         }
-        Self::open_locked(directory, store, lock).await
+        Self::open_locked(directory, store, lock, now).await
     }
 
     /// Opens a repository that is there.
     ///
-    /// A commit that was under way when the writer died is stored again first, with the same bytes.
+    /// A commit that was under way when the writer died is stored again first, with the same bytes, unless
+    /// that was so long ago (by `now`) that what it names may have been collected: then it is given up,
+    /// and the next snapshot stores everything anew.
     ///
     /// # Errors
     /// See [`RepositoryError`].
     pub async fn open(
         directory: &Utf8Path,
         store: Arc<dyn ObjectStore>,
+        now: Timestamp,
     ) -> Result<Self, RepositoryError> {
         if !directory.join(SPEC).exists() {
             return Err(RepositoryError::Missing(directory.to_owned()));
         }
         let lock = lock(directory)?;
-        Self::open_locked(directory, store, lock).await
+        Self::open_locked(directory, store, lock, now).await
     }
 
     async fn open_locked(
         directory: &Utf8Path,
         store: Arc<dyn ObjectStore>,
         lock: File,
+        now: Timestamp,
     ) -> Result<Self, RepositoryError> {
         let spec = read_spec(directory)?;
         let head = read_head(directory)?;
@@ -179,7 +191,7 @@ impl Repository {
             _lock: lock,
         };
         repository.publish().await?;
-        repository.replay().await?;
+        repository.take_up(now).await?;
         Ok(repository)
     }
 
@@ -211,7 +223,8 @@ impl Repository {
         write(&directory.join(PUBLISHED), b"")?;
         // Last: a directory without it holds no repository.
         write_json(&directory.join(SPEC), &spec)?;
-        Self::open_locked(directory, store, lock).await
+        // There is no commit under way in a new directory, so no time to compare.
+        Self::open_locked(directory, store, lock, adopted.created).await
     }
 
     /// Stores what a new repository consists of, unless that is known to be done.
@@ -236,23 +249,45 @@ impl Repository {
         write(&published, b"")
     }
 
-    /// Stores a commit that was prepared and makes it the head.
-    ///
-    /// `prepare` must have succeeded; until this returns the next [`Self::open`] does it.
-    async fn replay(&mut self) -> Result<(), RepositoryError> {
-        let intent = self.directory.join(INTENT);
-        let Some(text) = local_file::read(&intent).map_err(local("read", &intent))? else {
+    /// Takes up a commit that was under way when the writer died.
+    async fn take_up(&mut self, now: Timestamp) -> Result<(), RepositoryError> {
+        let path = self.directory.join(INTENT);
+        let Some(text) = local_file::read(&path).map_err(local("read", &path))? else {
             return Ok(());
         };
+        let intent = Intent::parse(&text).ok_or(RepositoryError::Damaged {
+            path: path.clone(),
+            source: None,
+        })?;
+        // What follows a successful PUT begins with the index.
+        let is_stored = !self.directory.join(NEXT_INDEX).exists();
+        if is_stored || intent.holds(now) {
+            self.store_commit(&intent.name).await?;
+            return self.advance(&intent.name);
+        }
+        self.give_up(&intent.name)
+    }
+
+    /// Gives up a commit of which cannot be told whether it is stored, or all that it names still is.
+    ///
+    /// As head it is neither repeated nor forked, and since the index is another commit's, nothing
+    /// that it names is used again.
+    fn give_up(&mut self, name: &CommitName) -> Result<(), RepositoryError> {
+        tracing::warn!(commit = %name, "a snapshot that took more than a day is given up");
+        write_head(&self.directory, name)?;
+        self.head = Some(*name);
+        let intent = self.directory.join(INTENT);
+        local_file::remove(&intent).map_err(local("written", &intent))
+    }
+
+    /// Stores a commit that was prepared.
+    async fn store_commit(&self, name: &CommitName) -> Result<(), RepositoryError> {
+        let intent = self.directory.join(INTENT);
         let damaged = || RepositoryError::Damaged {
             path: intent.clone(),
             source: None,
         };
-        let name = std::str::from_utf8(&text)
-            .ok()
-            .and_then(|text| CommitName::parse(text.trim()));
-        let name = name.ok_or_else(damaged)?;
-        let (prepared, kept) = (self.directory.join(NEXT_COMMIT), self.snapshot_file(&name));
+        let (prepared, kept) = (self.directory.join(NEXT_COMMIT), self.snapshot_file(name));
         let bytes = match local_file::read(&prepared).map_err(local("read", &prepared))? {
             Some(bytes) => bytes,
             None => fs::read(&kept).map_err(local("read", &kept))?,
@@ -260,9 +295,9 @@ impl Repository {
         if Digest::of(&bytes) != name.digest {
             return Err(damaged());
         }
-        self.put(&self.names().commit(&name), bytes.into()).await?;
+        self.put(&self.names().commit(name), bytes.into()).await?;
         failpoint::hit("backup.after-commit-put");
-        self.advance(&name)
+        Ok(())
     }
 
     /// Everything after the commit is stored; each step may be repeated.
@@ -297,25 +332,37 @@ impl Repository {
     ///
     /// # Errors
     /// See [`RepositoryError`]. The commit may be stored nevertheless; the next
-    /// [`Self::open`] brings both sides together.
+    /// [`Self::open`] brings both sides together. With [`RepositoryError::TooLate`] it does not count.
     pub(super) async fn commit(
         &mut self,
         commit: &SignedCommit,
         index: &Index,
         record: &SnapshotRecord,
+        began: Timestamp,
+        clock: &dyn Clock,
     ) -> Result<(), RepositoryError> {
+        if !is_in_time(began, clock.now()) {
+            return Err(RepositoryError::TooLate);
+        }
         let next = self.directory.join(NEXT_INDEX);
         index
             .save(&next, &commit.name.digest)
             .map_err(local("written", &next))?;
         write_json(&self.directory.join(NEXT_RECORD), record)?;
         write(&self.directory.join(NEXT_COMMIT), &commit.bytes)?;
-        write(
-            &self.directory.join(INTENT),
-            commit.name.to_string().as_bytes(),
-        )?;
+        let intent = Intent {
+            name: commit.name,
+            began,
+        };
+        write(&self.directory.join(INTENT), intent.to_text().as_bytes())?;
         failpoint::hit("backup.after-intent");
-        self.replay().await
+        self.store_commit(&commit.name).await?;
+        // The host may have slept in between.
+        if !intent.holds(clock.now()) {
+            self.give_up(&commit.name)?;
+            return Err(RepositoryError::TooLate);
+        }
+        self.advance(&commit.name)
     }
 
     pub(super) async fn put(&self, name: &str, bytes: Bytes) -> Result<(), RepositoryError> {
@@ -426,6 +473,36 @@ pub fn local_snapshots(directory: &Utf8Path) -> Result<Vec<SnapshotRecord>, Repo
     }
     records.sort_by_key(|record| std::cmp::Reverse((record.epoch, record.sequence)));
     Ok(records)
+}
+
+/// Removes the records of snapshots that are not in the store any more, and gives how many.
+///
+/// The newest stays: what is newer than the listing must not be forgotten.
+///
+/// # Errors
+/// A record cannot be read or removed.
+pub fn forget_snapshots(
+    directory: &Utf8Path,
+    is_gone: impl Fn(&SnapshotRecord) -> bool,
+) -> Result<usize, RepositoryError> {
+    let mut forgotten = 0;
+    for record in local_snapshots(directory)?.iter().skip(1) {
+        if !is_gone(record) {
+            continue;
+        }
+        let name = CommitName {
+            epoch: record.epoch,
+            sequence: record.sequence,
+            digest: record.commit,
+        };
+        let snapshots = directory.join(SNAPSHOTS);
+        for file in [name.to_string(), format!("{name}.json")] {
+            let path = snapshots.join(file);
+            local_file::remove(&path).map_err(local("written", &path))?;
+        }
+        forgotten += 1;
+    }
+    Ok(forgotten)
 }
 
 const SPEC: &str = "repository.json";

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use super::capture::{Capture, CaptureError};
 use super::commit::{CommitDraft, ObjectRef, SignedCommit, Signer};
-use super::id::Digest;
+use super::consolidate::consolidate;
+use super::id::{Digest, random};
 use super::index::{Index, PackList, TreePart};
 use super::pack_list::{Arranged, ListObject, arrange};
 use super::pause::{Clock, Pause, PauseError, ResumeGuard};
@@ -45,6 +46,9 @@ pub struct SnapshotRequest {
     pub signer: Signer,
     /// zstd's level; 1 when time is short, 3 otherwise.
     pub level: i32,
+    /// At most this many stored bytes of unchanged data are read and sent again so that packs stay
+    /// few; 0 when time is short.
+    pub consolidation: u64,
     /// Told how far it is.
     pub progress: Arc<dyn Progress>,
 }
@@ -166,6 +170,7 @@ impl Repository {
         &mut self,
         request: SnapshotRequest,
     ) -> Result<SnapshotOutcome, SnapshotError> {
+        let began = request.clock.now();
         let mut index = self.load_index().map_err(SnapshotError::Repository)?;
         let earlier = std::mem::take(&mut index.files);
         let progress = Arc::clone(&request.progress);
@@ -180,7 +185,13 @@ impl Repository {
             request.level,
         );
         let (run, time) = Run { capture, pipeline }.capture(&request).await?;
-        let Run { capture, pipeline } = run;
+        let (packs, budget) = (index.packs.clone(), request.consolidation);
+        let run = run.step(move |run| {
+            let rewritten = consolidate(&run.capture, &mut run.pipeline, &packs, budget)?;
+            run.capture.report.rewritten = rewritten;
+            Ok(())
+        });
+        let Run { capture, pipeline } = run.await?;
         let finished = pipeline.finish().await.map_err(SnapshotError::Pipeline)?;
         let new_packs: u64 = finished.stored.iter().map(|pack| pack.object.size).sum();
 
@@ -217,6 +228,7 @@ impl Repository {
             built,
             index,
             Facts {
+                began,
                 time,
                 report,
                 new_packs,
@@ -288,9 +300,15 @@ impl Repository {
             tree,
             ..index
         };
-        self.commit(&signed, &index, &record)
-            .await
-            .map_err(SnapshotError::Repository)?;
+        self.commit(
+            &signed,
+            &index,
+            &record,
+            facts.began,
+            request.clock.as_ref(),
+        )
+        .await
+        .map_err(SnapshotError::Repository)?;
         Ok(record)
     }
 
@@ -314,7 +332,10 @@ impl Repository {
         Ok(object)
     }
 
-    async fn put_list(&self, list: ListObject) -> Result<PackList, SnapshotError> {
+    async fn put_list(&self, mut list: ListObject) -> Result<PackList, SnapshotError> {
+        let salt: [u8; 16] =
+            random().map_err(|error| SnapshotError::Tree(SealError::Random(error)))?;
+        list.salt = hex::encode(salt);
         // Digests and numbers always have a JSON form.
         let bytes = Bytes::from(serde_json::to_vec(&list).unwrap_or_default());
         let object = ObjectRef {
@@ -337,6 +358,7 @@ const TREE_LEVEL: i32 = 3;
 
 /// What is known of a snapshot before its tree is stored.
 struct Facts {
+    began: Timestamp,
     time: Timestamp,
     report: CaptureReport,
     new_packs: u64,

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::generate::GenerateCommand;
 use super::unit::UnitCommand;
+use crate::backup::BucketPrefix;
 use crate::tenant::TenantId;
 
 /// A single-host home for AI agents: tenants under systemd and Podman, backed up and restored.
@@ -132,6 +133,11 @@ pub enum Command {
     /// List the snapshots that this host has made.
     #[command(after_help = "Example:\n  tenantd snapshots acme")]
     Snapshots(SnapshotsArgs),
+    /// Delete old snapshots from the store, by the rules of [retention]; needs a key that may delete.
+    #[command(after_help = "Examples:\n  tenantd prune --dry-run\n  \
+                            tenantd prune --settings node.toml --credentials admin.key --yes\n  \
+                            tenantd prune --store dir:/srv/backups --root-key root.pub --dry-run")]
+    Prune(PruneArgs),
     /// Bring back a tenant's state, or a whole node, from the backups.
     ///
     /// In place, the agent stops, its state is replaced as a whole, and it starts again; what
@@ -318,6 +324,46 @@ pub struct BackupArgs {
 pub struct SnapshotsArgs {
     /// Only this tenant's; default: all, and the node's.
     pub tenant: Option<TenantId>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Only these tenants' snapshots; on the host, which knows them by name.
+    #[arg(value_name = "TENANT")]
+    pub tenants: Vec<TenantId>,
+    /// Only this repository; can be given more than once.
+    #[arg(long, value_name = "PREFIX")]
+    pub repository: Vec<BucketPrefix>,
+    /// Where [store], [retention] and the root key are; default: /etc/tenantd/node.toml.
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<Utf8PathBuf>,
+    /// The store, instead of the settings': `dir:/path` or `s3://bucket/prefix`.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// S3 endpoint.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// S3 region.
+    #[arg(long)]
+    pub region: Option<String>,
+    /// A file with two lines: id and secret of a key that may delete.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<Utf8PathBuf>,
+    /// The operator's root key, instead of the settings': `ssh-ed25519 …`, or a file that holds it.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub root_key: Option<String>,
+    /// Say what would be marked and deleted, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Let commits that no trusted node signed, or that were overwritten, go too.
+    #[arg(long)]
+    pub drop_refused: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub output: Output,
 }

@@ -13,7 +13,7 @@ use super::follow::{follow, problem};
 use super::human::{age, bytes, length};
 use super::life::{self, Verb};
 use super::output;
-use super::table::{Table, cell};
+use super::table::{Table, cell, maybe};
 use crate::api::SnapshotSummary;
 use crate::host::clock;
 use crate::state::Operation;
@@ -50,8 +50,8 @@ pub async fn snapshots(
     .await
 }
 
-const HEADER: [&str; 8] = [
-    "TENANT", "SNAPSHOT", "TAKEN", "TIME", "FILES", "SIZE", "SENT", "PAUSE",
+const HEADER: [&str; 9] = [
+    "TENANT", "SNAPSHOT", "TAKEN", "TIME", "FILES", "SIZE", "SENT", "PAUSE", "KEPT BY",
 ];
 
 fn listed(snapshots: Vec<SnapshotSummary>, now: Timestamp, paint: Paint) -> String {
@@ -69,6 +69,7 @@ fn listed(snapshots: Vec<SnapshotSummary>, now: Timestamp, paint: Paint) -> Stri
             cell(bytes(snapshot.bytes)),
             cell(bytes(snapshot.sent_bytes)),
             cell(length(Duration::from_micros(snapshot.pause_us))),
+            maybe(Some(snapshot.kept_by.join(", ")).filter(|rules| !rules.is_empty())),
         ]);
     }
     table.render()
@@ -89,15 +90,20 @@ mod tests {
             bytes: 5 << 20,
             sent_bytes,
             pause_us: 12_345,
+            kept_by: if number > 1 {
+                vec!["newest".to_owned(), "hourly".to_owned()]
+            } else {
+                vec![]
+            },
         };
         let snapshots = vec![
             snapshot("(node)", 1, "2026-05-01T12:00:00Z", 900),
             snapshot("acme", 12, "2026-05-04T11:15:00Z", 3 << 20),
         ];
         insta::assert_snapshot!(listed(snapshots, samples::now(), Paint(false)), @r"
-        TENANT  SNAPSHOT  TAKEN       TIME                     FILES  SIZE      SENT      PAUSE
-        (node)  1         3 days ago  2026-05-01 12:00:00 UTC  42     5.00 MiB  900 B     12 ms
-        acme    12        45 min ago  2026-05-04 11:15:00 UTC  42     5.00 MiB  3.00 MiB  12 ms
+        TENANT  SNAPSHOT  TAKEN       TIME                     FILES  SIZE      SENT      PAUSE  KEPT BY
+        (node)  1         3 days ago  2026-05-01 12:00:00 UTC  42     5.00 MiB  900 B     12 ms  -
+        acme    12        45 min ago  2026-05-04 11:15:00 UTC  42     5.00 MiB  3.00 MiB  12 ms  newest, hourly
         ");
     }
 }

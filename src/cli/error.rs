@@ -54,6 +54,14 @@ pub enum CliError {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
+    /// Some repositories could not be judged.
+    #[error("{count} of {total} repositories were not pruned; why is said above")]
+    NotPruned {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+    },
     /// The operator said no.
     #[error("nothing was removed")]
     Declined,
@@ -149,6 +157,7 @@ impl CliError {
             | Self::File(_)
             | Self::Input(_)
             | Self::Declined
+            | Self::NotPruned { .. }
             | Self::Unfit(_)
             | Self::Terminal(_)
             | Self::Session(_)

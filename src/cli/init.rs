@@ -75,7 +75,7 @@ fn certify(console: Console, layout: &Layout, certificate: &Utf8Path) -> Result<
 }
 
 /// A key as it stands, or the first line of the file it names.
-fn text_or_file(key: &str) -> Result<String, CliError> {
+pub(super) fn text_or_file(key: &str) -> Result<String, CliError> {
     if key.starts_with("ssh-") {
         return Ok(key.to_owned());
     }

@@ -19,6 +19,7 @@ mod log;
 mod logs;
 mod node;
 mod output;
+mod prune;
 mod restore;
 #[cfg(test)]
 mod samples;
@@ -61,6 +62,10 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
         Command::Unit { command } => Ok(command.run()),
         Command::Generate { command } => done(generate::run(console, command)),
         Command::Init(args) => done(init::run(console, &Layout::default(), args)),
+        Command::Prune(args) => {
+            let runtime = runtime(&mut Builder::new_current_thread())?;
+            done(runtime.block_on(prune::run(console, &Layout::default(), args)))
+        }
         Command::Serve => {
             log::init();
             let runtime = runtime(Builder::new_multi_thread().worker_threads(2))?;
@@ -106,9 +111,11 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Reload(args) => node::reload(client, console, args).await,
         Command::Version(output) => node::version(client, console, output).await,
         // These need no daemon and were run before.
-        Command::Unit { .. } | Command::Generate { .. } | Command::Init(_) | Command::Serve => {
-            Ok(())
-        }
+        Command::Unit { .. }
+        | Command::Generate { .. }
+        | Command::Init(_)
+        | Command::Prune(_)
+        | Command::Serve => Ok(()),
     })
 }
 

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::fitness::Unfit;
 use super::keys::{KeyFiles, NodeKeyError};
+use super::retention::RetentionSettings;
 use super::settings::{KeySettings, NodeSettings, StoreSettings, StoreSettingsError, StoreTarget};
 use crate::backup::{
     Identity, KeyError, NodeCertificate, NodeKey, NodeStatement, PublicKey, Recipient, RootKey,
@@ -163,6 +164,7 @@ pub fn init(
         allow_missing_controllers: request.allow_missing_controllers,
         shutdown_budget_seconds: super::settings::SHUTDOWN_BUDGET_SECONDS,
         store: request.store.clone(),
+        retention: RetentionSettings::default(),
         keys: KeySettings {
             root: root.to_string(),
             recipients,
@@ -181,6 +183,7 @@ pub fn init(
 
 /// Makes sure that the store is one and its credentials, where given, are some; asks nobody.
 fn check_store(store: &StoreSettings) -> Result<(), InitError> {
+    store.check_for_units().map_err(InitError::Store)?;
     match (
         store.target().map_err(InitError::Store)?,
         &store.credentials,

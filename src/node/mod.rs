@@ -5,10 +5,12 @@ pub mod doctor;
 pub mod fitness;
 mod init;
 mod keys;
+mod retention;
 mod settings;
 
 pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
+pub use retention::RetentionSettings;
 pub use settings::{
     KeySettings, NodeSettings, SettingsError, StoreSettings, StoreSettingsError, StoreTarget,
 };

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::retention::RetentionSettings;
 use crate::object_store::{EndpointError, S3Settings, StoreUrl, StoreUrlError};
 
 /// The settings of a node.
@@ -23,6 +24,9 @@ pub struct NodeSettings {
     /// Where snapshots are kept.
     #[serde(default)]
     pub store: StoreSettings,
+    /// How long snapshots are kept.
+    #[serde(default)]
+    pub retention: RetentionSettings,
     /// Whom the node trusts and for whom it encrypts.
     pub keys: KeySettings,
 }
@@ -113,8 +117,8 @@ pub enum StoreSettingsError {
 const HIDDEN: [&str; 5] = ["/root", "/home", "/run/user", "/tmp", "/var/tmp"];
 
 impl StoreSettings {
-    /// What the settings mean.
-    pub fn target(&self) -> Result<StoreTarget, StoreSettingsError> {
+    /// Whether the units that make backups see the store and its credentials.
+    pub fn check_for_units(&self) -> Result<(), StoreSettingsError> {
         let visible = |path: &Utf8PathBuf| {
             if HIDDEN.iter().any(|hidden| path.starts_with(hidden)) {
                 Err(StoreSettingsError::Hidden(path.clone()))
@@ -122,19 +126,20 @@ impl StoreSettings {
                 Ok(())
             }
         };
+        match (self.url.parse()?, &self.credentials) {
+            (StoreUrl::Directory(path), _) => visible(&path),
+            (StoreUrl::S3 { .. }, Some(path)) if path.is_absolute() => visible(path),
+            (StoreUrl::S3 { .. }, Some(path)) => Err(StoreSettingsError::Relative(path.clone())),
+            (StoreUrl::S3 { .. }, None) => Ok(()),
+        }
+    }
+
+    /// What the settings mean.
+    pub fn target(&self) -> Result<StoreTarget, StoreSettingsError> {
         let (bucket, prefix) = match self.url.parse()? {
-            StoreUrl::Directory(path) => {
-                visible(&path)?;
-                return Ok(StoreTarget::Directory(path));
-            }
+            StoreUrl::Directory(path) => return Ok(StoreTarget::Directory(path)),
             StoreUrl::S3 { bucket, prefix } => (bucket, prefix),
         };
-        if let Some(path) = &self.credentials {
-            if !path.is_absolute() {
-                return Err(StoreSettingsError::Relative(path.clone()));
-            }
-            visible(path)?;
-        }
         let endpoint = self.endpoint.as_deref();
         let region = self.region.as_deref();
         Ok(StoreTarget::S3(S3Settings {
@@ -181,6 +186,14 @@ pub enum SettingsError {
         #[source]
         source: StoreSettingsError,
     },
+    /// It would lose snapshots.
+    #[error("{path}: [retention] cannot be used: {fault}")]
+    Retention {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// It names nobody who could read the backups.
     #[error("{path}: keys.recipients is empty, so nobody could ever read a backup")]
     NoRecipient {
@@ -199,7 +212,12 @@ impl NodeSettings {
         if settings.keys.recipients.is_empty() {
             return Err(SettingsError::NoRecipient { path: path.clone() });
         }
-        match settings.store.target() {
+        if let Some(fault) = settings.retention.fault() {
+            let path = path.clone();
+            return Err(SettingsError::Retention { path, fault });
+        }
+        let store = settings.store.check_for_units();
+        match store.and_then(|()| settings.store.target()) {
             Ok(_) => Ok(settings),
             Err(source) => Err(SettingsError::Store {
                 path: path.clone(),
@@ -244,6 +262,11 @@ impl NodeSettings {
              [store]\n\
              {store}\
              \n\
+             # What `tenantd prune` keeps: all `within` this time before the newest, and the first of so\n\
+             # many hours, days, weeks, months and years. Nothing goes sooner than `grace`.\n\
+             [retention]\n\
+             {retention}\
+             \n\
              # Whom this node trusts, and who can read its backups.\n\
              [keys]\n\
              root = {root}\n\
@@ -251,6 +274,7 @@ impl NodeSettings {
             name = quoted(&self.name),
             allow = self.allow_missing_controllers,
             budget = self.shutdown_budget_seconds,
+            retention = self.retention.to_toml(),
             root = quoted(&self.keys.root),
             recipients = recipients.join(", "),
         )
@@ -274,6 +298,10 @@ mod tests {
                 region: Some("garage".to_owned()),
                 path_style: false,
                 credentials: Some("/etc/tenantd/s3".into()),
+            },
+            retention: RetentionSettings {
+                daily: 30,
+                ..RetentionSettings::default()
             },
             keys: KeySettings {
                 root: "ssh-ed25519 AAAA".to_owned(),

@@ -13,7 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{ObjectInfo, ObjectStore, StoreError, StoreErrorKind, is_object_name};
 
 /// Names that begin so are writes in progress or left over from a crash.
-const TEMPORARY: &str = ".tmp-";
+pub(super) const TEMPORARY: &str = ".tmp-";
 
 /// Objects as files below a directory.
 #[derive(Debug, Clone)]
@@ -27,6 +27,11 @@ impl DirectoryStore {
         Self { root: root.into() }
     }
 
+    /// Where it is.
+    pub(super) fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+
     fn error(&self, action: &'static str, name: &str, source: io::Error) -> StoreError {
         StoreError {
             action,
@@ -36,7 +41,7 @@ impl DirectoryStore {
         }
     }
 
-    fn path(&self, action: &'static str, name: &str) -> Result<Utf8PathBuf, StoreError> {
+    pub(super) fn path(&self, action: &'static str, name: &str) -> Result<Utf8PathBuf, StoreError> {
         if is_object_name(name) {
             return Ok(self.root.join(name));
         }
@@ -49,7 +54,7 @@ impl DirectoryStore {
     }
 
     /// Runs file work where it may block.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         action: &'static str,
         name: &str,

@@ -2,12 +2,15 @@
 //! It knows names and bytes, not what they mean, and the writer's half cannot delete.
 
 mod answer;
+mod collector;
 #[cfg(test)]
 mod contract;
 mod directory;
+mod directory_collector;
 mod error;
 mod retry;
 mod s3;
+mod s3_collector;
 mod url;
 
 use std::fmt;
@@ -15,6 +18,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use collector::{Collector, Deleted, ObjectVersion};
 pub use directory::DirectoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use retry::{RetryBudget, Retrying, next_delay};

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ObjectInfo, ObjectStore, StoreError, StoreErrorKind};
+use super::{
+    Collector, Deleted, ObjectInfo, ObjectStore, ObjectVersion, StoreError, StoreErrorKind,
+};
 
 /// How long and how often to try.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +113,25 @@ impl<S: ObjectStore> ObjectStore for Retrying<S> {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.repeat(|| self.inner.list(prefix)).await
+    }
+}
+
+#[async_trait]
+impl<S: Collector> Collector for Retrying<S> {
+    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
+        self.repeat(|| self.inner.list_versions(prefix)).await
+    }
+
+    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
+        self.repeat(|| self.inner.get_version(version, limit)).await
+    }
+
+    async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
+        self.repeat(|| self.inner.delete_version(version)).await
+    }
+
+    async fn sweep(&self, prefix: &str, before: Timestamp) -> Result<u64, StoreError> {
+        self.repeat(|| self.inner.sweep(prefix, before)).await
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::s3::creds::Credentials;
 use ::s3::error::S3Error;
+use ::s3::serde_types::Object;
 use ::s3::{Bucket, Region};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -115,6 +116,10 @@ impl S3Store {
         })
     }
 
+    pub(super) fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
     fn key(&self, name: &str) -> String {
         match self.prefix.as_str() {
             "" => name.to_owned(),
@@ -122,14 +127,19 @@ impl S3Store {
         }
     }
 
-    fn checked(&self, action: &'static str, name: &str) -> Result<String, StoreError> {
+    pub(super) fn checked(&self, action: &'static str, name: &str) -> Result<String, StoreError> {
         if is_object_name(name) {
             return Ok(format!("/{}", self.key(name)));
         }
         Err(self.refused(action, name, StoreErrorKind::BadName))
     }
 
-    fn refused(&self, action: &'static str, name: &str, kind: StoreErrorKind) -> StoreError {
+    pub(super) fn refused(
+        &self,
+        action: &'static str,
+        name: &str,
+        kind: StoreErrorKind,
+    ) -> StoreError {
         let place = format!("{:?} in {}", self.key(name), self.shown);
         StoreError {
             action,
@@ -140,7 +150,7 @@ impl S3Store {
     }
 
     /// Waits for the answer to a request with a body of at most `bytes`, in one direction or the other.
-    async fn answered<T>(
+    pub(super) async fn answered<T>(
         &self,
         action: &'static str,
         name: &str,
@@ -227,37 +237,49 @@ impl ObjectStore for S3Store {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        let directory = prefix.trim_end_matches('/');
-        if !directory.is_empty() && !is_object_name(directory) {
-            return Err(self.refused("listing", prefix, StoreErrorKind::BadName));
-        }
-        let own = self.key("");
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .bucket
-                .list_page(self.key(prefix), None, token, None, None);
-            let (page, _) = self.answered("listing", prefix, 0, request).await?;
-            for object in page.contents {
-                if let Some(name) = object.key.strip_prefix(&own) {
-                    found.push(ObjectInfo {
-                        name: name.to_owned(),
-                        size: object.size,
-                    });
-                }
-            }
-            if found.len() > MAX_LISTED {
-                return Err(self.refused("listing", prefix, StoreErrorKind::Failed));
-            }
-            token = page.next_continuation_token;
-            if token.is_none() {
-                break;
-            }
-        }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        let found = pages(self, prefix).await?;
+        Ok(found
+            .into_iter()
+            .map(|(name, object)| ObjectInfo {
+                name,
+                size: object.size,
+            })
+            .collect())
     }
+}
+
+/// All objects whose names begin with `prefix`, by name, as the store describes them.
+pub(super) async fn pages(
+    store: &S3Store,
+    prefix: &str,
+) -> Result<Vec<(String, Object)>, StoreError> {
+    let directory = prefix.trim_end_matches('/');
+    if !directory.is_empty() && !is_object_name(directory) {
+        return Err(store.refused("listing", prefix, StoreErrorKind::BadName));
+    }
+    let own = store.key("");
+    let mut found = Vec::new();
+    let mut token = None;
+    loop {
+        let request = store
+            .bucket
+            .list_page(store.key(prefix), None, token, None, None);
+        let (page, _) = store.answered("listing", prefix, 0, request).await?;
+        for object in page.contents {
+            if let Some(name) = object.key.strip_prefix(&own) {
+                found.push((name.to_owned(), object));
+            }
+        }
+        if found.len() > MAX_LISTED {
+            return Err(store.refused("listing", prefix, StoreErrorKind::Failed));
+        }
+        token = page.next_continuation_token;
+        if token.is_none() {
+            break;
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
+use crate::backup::collect::CollectError;
 use crate::backup::{
     KeyError, RemoteError, RepositoryError, RestoreError, SealError, SnapshotError,
 };
@@ -54,6 +55,9 @@ pub enum ProtectError {
         /// The repository's local directory.
         directory: Utf8PathBuf,
     },
+    /// A collection broke off.
+    #[error("snapshots were not all pruned")]
+    Collect(#[source] CollectError),
     /// A recipient in `node.toml` is none.
     #[error("keys.recipients in node.toml cannot be used")]
     Recipient(#[source] SealError),

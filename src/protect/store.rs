@@ -8,7 +8,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::ProtectError;
 use crate::host::files;
 use crate::node::{NodeSettings, StoreSettings, StoreTarget};
-use crate::object_store::{DirectoryStore, ObjectStore, RetryBudget, Retrying, S3Keys, S3Store};
+use crate::object_store::{
+    Collector, DirectoryStore, ObjectStore, RetryBudget, Retrying, S3Keys, S3Settings, S3Store,
+};
 
 /// Longest credentials file.
 const LIMIT: u64 = 4096;
@@ -44,11 +46,26 @@ pub(super) fn open_store(
         StoreTarget::Directory(path) => return Ok(Arc::new(DirectoryStore::new(path))),
         StoreTarget::S3(s3) => s3,
     };
-    let store = S3Store::new(&s3, &keys(settings)?)?;
+    let store = bucket(settings, &s3)?;
     Ok(match patience {
         Patience::Usual => Arc::new(Retrying::new(store, RetryBudget::default())),
         Patience::None => Arc::new(store),
     })
+}
+
+/// Opens the store of `settings` for whoever may delete there.
+pub(super) fn open_collector(settings: &StoreSettings) -> Result<Arc<dyn Collector>, ProtectError> {
+    Ok(match settings.target()? {
+        StoreTarget::Directory(path) => Arc::new(DirectoryStore::new(path)),
+        StoreTarget::S3(s3) => {
+            let store = bucket(settings, &s3)?;
+            Arc::new(Retrying::new(store, RetryBudget::default()))
+        }
+    })
+}
+
+fn bucket(settings: &StoreSettings, s3: &S3Settings) -> Result<S3Store, ProtectError> {
+    Ok(S3Store::new(s3, &keys(settings)?)?)
 }
 
 fn keys(settings: &StoreSettings) -> Result<S3Keys, ProtectError> {

@@ -11,6 +11,7 @@ use super::freeze::FreezePause;
 use super::report::{BackupReport, Outcome, write_report};
 use super::store::{Patience, check_home, note_home, open_store};
 use crate::api::SnapshotSummary;
+use crate::backup::retention::kept_locally;
 use crate::backup::{
     self, Clock, Labels, NobodyWrites, Pause, Progress, Recipient, Repository, SnapshotOutcome,
     SnapshotRecord, SnapshotRequest, SystemClock,
@@ -38,6 +39,14 @@ impl Haste {
         match self {
             Self::None => 3,
             Self::Shutdown => 1,
+        }
+    }
+
+    /// A minute at 5 Mbit/s, when there is time.
+    fn consolidation(self) -> u64 {
+        match self {
+            Self::None => 32 << 20,
+            Self::Shutdown => 0,
         }
     }
 }
@@ -172,6 +181,7 @@ pub(super) async fn snapshot(
         clock,
         signer,
         level: haste.level(),
+        consolidation: haste.consolidation(),
         progress,
     };
     let outcome = repository
@@ -226,6 +236,7 @@ pub fn last_backup(layout: &Layout, tenant: &TenantId) -> Option<Timestamp> {
 /// The snapshots that this host knows of, oldest first, of one tenant or of all and the node.
 pub fn local_snapshots(
     layout: &Layout,
+    settings: &NodeSettings,
     only: Option<&TenantId>,
 ) -> Result<Vec<SnapshotSummary>, ProtectError> {
     let names = match only {
@@ -240,12 +251,12 @@ pub fn local_snapshots(
                 source,
             }
         })?;
-        snapshots.extend(records.into_iter().rev().map(|record| SnapshotSummary {
-            tenant: if name == NODE {
-                "(node)".to_owned()
-            } else {
-                name.clone()
-            },
+        let policy = settings.retention.policy();
+        let kept = kept_locally(&policy, clock::now(), &records);
+        let judged = records.into_iter().zip(kept).rev();
+        snapshots.extend(judged.map(|(record, kept_by)| SnapshotSummary {
+            tenant: shown_name(&name),
+            kept_by: kept_by.iter().map(ToString::to_string).collect(),
             snapshot: record.sequence.into(),
             taken_at: record.time,
             files: record.files,
@@ -255,6 +266,15 @@ pub fn local_snapshots(
         }));
     }
     Ok(snapshots)
+}
+
+/// A repository's name for people.
+pub(super) fn shown_name(name: &str) -> String {
+    if name == NODE {
+        "(node)".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 /// The names of all repositories that this host keeps, the node's last.

@@ -1,10 +1,15 @@
 //! The repository as a whole: from files through a store and back, with real tools, damage and crashes.
 
+mod collect;
 mod crash;
 mod damage;
+mod increments;
+mod interleaved;
+mod prune_command;
 mod round_trip;
 mod scale;
 mod sequence;
+mod shelf;
 mod tools;
 mod vectors;
 mod world;

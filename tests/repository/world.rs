@@ -80,6 +80,7 @@ impl World {
             clock: Arc::new(SystemClock),
             signer: self.signer(),
             level: 1,
+            consolidation: 32 << 20,
             progress: Arc::new(Silent),
         }
     }

@@ -1,0 +1,96 @@
+//! Hourly deltas for weeks: the packs of a snapshot stay few, and it restores as fast as a fresh one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+use tenantd::backup::{SnapshotOutcome, SnapshotRequest};
+
+use super::world::{World, assert_same, nodes, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_increments_leave_few_packs_and_restore() {
+    let world = World::new();
+    for file in 0..40 {
+        fs::write(
+            world.state().join(format!("note {file}")),
+            noise(file, 20_000),
+        )
+        .unwrap();
+    }
+    let database = fs::File::create(world.state().join("agent.sqlite")).unwrap();
+    database.write_all_at(b"SQLite format 3\0", 0).unwrap();
+    database.write_all_at(&noise(99, 6 << 20), 16).unwrap();
+    let first = world.snapshot().await;
+
+    let (mut most, mut sent, mut rewritten) = (0, 0, 0);
+    for hour in 0..300_u64 {
+        let note = world.state().join(format!("note {}", hour % 40));
+        fs::write(note, noise(1000 + hour, 20_000)).unwrap();
+        database
+            .write_all_at(&noise(hour, 4096), 4096 * (1 + hour * 37 % 1500))
+            .unwrap();
+        let SnapshotOutcome::Committed(record) = world.outcome().await else {
+            panic!("hour {hour} changed something");
+        };
+        sent += record.added;
+        rewritten += record.capture.rewritten;
+        if hour % 50 == 49 {
+            let remote = world.remote().await;
+            let snapshots = world.snapshots().await;
+            let packs = remote.packs(snapshots.newest().unwrap()).await.unwrap();
+            most = most.max(packs.len());
+        }
+    }
+    assert!(most <= 20, "{most} packs for 7 MiB");
+    let delta = 300 * (20_000 + 65_536);
+    assert!(
+        sent < 4 * delta,
+        "{sent} bytes sent for {delta} that changed"
+    );
+    assert!(rewritten > 0);
+    assert_same(&world.restored(None).await, &nodes(&world.state()));
+
+    let report = world.try_restore(None, "again").await.unwrap();
+    assert!(
+        report.fetched * 10 <= first.stored * 18,
+        "{} bytes fetched for what takes {} when it is fresh",
+        report.fetched,
+        first.stored
+    );
+}
+
+#[tokio::test]
+async fn an_unchanged_tenant_is_not_consolidated_and_a_shutdown_has_no_time_for_it() {
+    let world = World::new();
+    for round in 0..30_u64 {
+        fs::write(world.state().join(format!("f{round}")), noise(round, 5000)).unwrap();
+        let request = SnapshotRequest {
+            consolidation: 0,
+            ..world.request()
+        };
+        let outcome = world.repository().await.snapshot(request).await.unwrap();
+        assert!(matches!(outcome, SnapshotOutcome::Committed(_)));
+    }
+    let packs = async || {
+        let remote = world.remote().await;
+        let newest = world.snapshots().await;
+        let packs = remote.packs(newest.newest().unwrap()).await.unwrap();
+        packs.len()
+    };
+    assert_eq!(packs().await, 30);
+    let before: BTreeSet<_> = world.objects().into_iter().collect();
+    assert!(matches!(
+        world.outcome().await,
+        SnapshotOutcome::Unchanged(_)
+    ));
+    assert_eq!(world.objects().into_iter().collect::<BTreeSet<_>>(), before);
+    fs::write(world.state().join("new"), b"new").unwrap();
+    world.snapshot().await;
+    assert_eq!(
+        packs().await,
+        1,
+        "small packs and the new data fit into one"
+    );
+    assert_same(&world.restored(None).await, &nodes(&world.state()));
+}
