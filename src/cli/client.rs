@@ -1,7 +1,8 @@
 //! Talks to the daemon over its Unix socket.
 //! It carries requests and answers; what they mean is the commands' business.
 
-use std::io::ErrorKind;
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::error::problem_exit;
@@ -144,6 +146,8 @@ impl ClientError {
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     peer: Listener,
+    /// Ends with the sender, or with what the other end does to it.
+    task: JoinHandle<hyper::Result<()>>,
 }
 
 impl Client {
@@ -265,7 +269,11 @@ impl Client {
         body: Option<Vec<u8>>,
         protocol: Option<&'static str>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let Connection { mut sender, peer } = self.connect().await?;
+        let Connection {
+            mut sender,
+            peer,
+            task,
+        } = self.connect().await?;
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -284,12 +292,24 @@ impl Client {
         let socket = || self.socket.clone();
         match tokio::time::timeout(self.patience, sender.send_request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(source)) if source.is_parse() => Err(ClientError::NotTenantd {
-                socket: socket(),
-                by: peer,
-                source,
-            }),
-            Ok(Err(error)) => Err(ClientError::Broken(error)),
+            Ok(Err(error)) => {
+                // Whoever speaks first ends the connection, and the request only by that.
+                let first = if error.is_canceled() {
+                    task.await.ok().and_then(Result::err)
+                } else {
+                    None
+                };
+                let source = first.unwrap_or(error);
+                Err(if is_nonsense(&source) {
+                    ClientError::NotTenantd {
+                        socket: socket(),
+                        by: peer,
+                        source,
+                    }
+                } else {
+                    ClientError::Broken(source)
+                })
+            }
             Err(_) => Err(ClientError::Silent {
                 socket: socket(),
                 by: peer,
@@ -325,10 +345,23 @@ impl Client {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(ClientError::Broken)?;
-        // Ends with the sender; an error shows at the request that it breaks.
-        tokio::spawn(connection.with_upgrades());
-        Ok(Connection { sender, peer })
+        let task = tokio::spawn(connection.with_upgrades());
+        Ok(Connection { sender, peer, task })
     }
+}
+
+/// Whether something was said that is no HTTP; a connection that just ends is another matter.
+fn is_nonsense(error: &hyper::Error) -> bool {
+    // A request that was cancelled has what cancelled it as its cause.
+    let causes = std::iter::successors(Some(error as &dyn Error), |&cause| cause.source());
+    let innermost = causes
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .last()
+        .unwrap_or(error);
+    let is_of_the_kernel = innermost.source().is_some_and(<dyn Error>::is::<io::Error>);
+    let has_ended =
+        innermost.is_incomplete_message() || innermost.is_canceled() || innermost.is_closed();
+    innermost.is_parse() || !has_ended && !is_of_the_kernel
 }
 
 async fn whole(response: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -357,19 +390,22 @@ async fn refusal(response: Response<Incoming>) -> ClientError {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
     use super::*;
 
-    /// Asks somebody who says `answer` and then nothing more.
-    async fn asked(answer: &'static [u8], patience: Duration) -> ClientError {
+    /// Asks somebody who says `answer`, before or after he is asked, and then nothing more.
+    async fn asked(answer: &'static [u8], before: bool, patience: Duration) -> ClientError {
         let dir = tempfile::tempdir().unwrap();
         let socket = Utf8PathBuf::from_path_buf(dir.path().join("s")).unwrap();
         let listener = UnixListener::bind(&socket).unwrap();
         let other = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read_u8().await.unwrap();
+            if !before {
+                stream.read_u8().await.unwrap();
+            }
             stream.write_all(answer).await.unwrap();
             std::future::pending::<()>().await;
         };
@@ -382,14 +418,17 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_silent_is_not_waited_for_for_ever() {
-        let error = asked(b"", Duration::from_millis(10)).await;
+        let error = asked(b"", false, Duration::from_millis(10)).await;
         assert!(matches!(error, ClientError::Silent { .. }), "{error}");
         assert!(error.is_absence() && error.exit() == Exit::Unreachable);
     }
 
+    #[rstest]
+    #[case(true)]
+    #[case(false)]
     #[tokio::test]
-    async fn whoever_speaks_no_http_is_named() {
-        let error = asked(b"220 mail.example ESMTP\r\n", ANSWER).await;
+    async fn whoever_speaks_no_http_is_named(#[case] before: bool) {
+        let error = asked(b"220 mail.example ESMTP\r\n", before, ANSWER).await;
         assert!(matches!(error, ClientError::NotTenantd { .. }), "{error}");
         let pid = format!("(process {})", std::process::id());
         assert!(error.to_string().contains(&pid), "{error}");

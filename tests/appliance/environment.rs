@@ -106,23 +106,60 @@ fn an_unfit_host_is_refused_by_the_installer_and_by_init() {
     });
 }
 
-/// Answers every request with this version of Podman.
-const OLD_PODMAN: &str = r#"
-cat >/root/old-podman-api <<'END'
-#!/bin/sh
-# To the end of the request, then one answer.
-while read -r line && [ "$line" != "$(printf '\r')" ]; do :; done
-printf 'HTTP/1.1 200 OK\r\nContent-Length: 19\r\nConnection: close\r\n\r\n{"Version":"4.9.3"}'
+/// A process that listens on a Unix socket: `listen.py PATH GREETING [ANSWER]` greets whoever connects; with an answer
+/// it reads a request, gives that and closes.
+const LISTEN: &str = r#"
+cat >/root/listen.py <<'END'
+import socket, sys
+path, greeting, *answer = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+held = []
+while True:
+    other, _ = listener.accept()
+    held.append(other)
+    try:
+        other.sendall(greeting.encode())
+        if answer:
+            request = b''
+            while not request.endswith(b'\r\n\r\n'):
+                request += other.recv(4096) or b'\r\n\r\n'
+            other.sendall(answer[0].encode().decode('unicode_escape').encode())
+            held.remove(other)
+            other.close()
+    except OSError:
+        pass
 END
-chmod +x /root/old-podman-api
-systemd-run --quiet --collect --unit=old-podman socat UNIX-LISTEN:/run/podman/podman.sock,fork EXEC:/root/old-podman-api
-until [ -S /run/podman/podman.sock ]; do :; done
 "#;
+
+/// Has `listen.py` listen at a path, as a unit of this name.
+fn listen(machine: &Machine, unit: &str, path: &str, more: &[&str]) -> anyhow::Result<()> {
+    let argv = [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--unit",
+        unit,
+        "python3",
+        "/root/listen.py",
+        path,
+    ];
+    machine.run(argv.into_iter().chain(more.iter().copied()))?;
+    let there = ["test", "-S", path];
+    machine.wait_for(there, LIMIT)?;
+    Ok(())
+}
+
+/// How an older Podman tells its version.
+const OLD_PODMAN: &str =
+    r#"HTTP/1.1 200 OK\r\nContent-Length: 19\r\nConnection: close\r\n\r\n{"Version":"4.9.3"}"#;
 
 #[test]
 fn an_unfit_host_is_refused_by_the_daemon_and_named_by_the_doctor() {
     on_host("unfit-daemon", |host| {
         let machine = host.machine;
+        machine.script(LISTEN)?;
         host.apply(&fake("acme"))?;
         let run = host.run_of("acme")?;
         host.machine.run(["systemctl", "stop", "tenantd.service"])?;
@@ -194,7 +231,12 @@ fn an_unfit_host_is_refused_by_the_daemon_and_named_by_the_doctor() {
             &["Podman cannot be used", absent],
         )?;
         found(&doctor(host)?, "podman", "failed", absent)?;
-        machine.script(OLD_PODMAN)?;
+        listen(
+            machine,
+            "old-podman",
+            "/run/podman/podman.sock",
+            &["", OLD_PODMAN],
+        )?;
         let old = "Podman 4.9 is too old; tenantd needs 5.4 or newer";
         refused(
             &host.try_tenantd(["serve"])?,
@@ -217,12 +259,8 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
     on_host("sockets", |host| {
         let machine = host.machine;
         host.apply(&fake("acme"))?;
-        let stranger = |unit: &str, path: &str| {
-            machine.script(&format!(
-                "systemd-run --quiet --collect --unit={unit} socat -t 30 UNIX-LISTEN:{path},fork EXEC:'echo 220 mail'
-                 until [ -S {path} ]; do :; done"
-            ))
-        };
+        machine.script(LISTEN)?;
+        let stranger = |path: &str| listen(machine, "stranger", path, &["220 mail"]);
 
         // A user who is no member of the group.
         let nobody = Lack::Root.run(machine, "tenantd list")?;
@@ -256,19 +294,18 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
             machine.run([unmake, ingress])?;
             unchanged(machine, &before)?;
         }
-        stranger("stranger", ingress)?;
+        stranger(ingress)?;
         let said = host.try_apply(&fake("beta"))?;
         refused(
             &said,
             5,
-            &["is taken by socat (process ", "); end it and apply again"],
+            &["is taken by python3 (process ", "); end it and apply again"],
         )?;
-        ensure!(
-            machine
-                .run(["socat", "-u", &format!("UNIX:{ingress}"), "-"])?
-                .trim()
-                == "220 mail"
+        let greeting = format!(
+            "import socket; s = socket.socket(socket.AF_UNIX); s.connect('{ingress}'); \
+             print(s.recv(8).decode())"
         );
+        ensure!(machine.run(["python3", "-c", &greeting])?.trim() == "220 mail");
         machine.script(&format!("systemctl stop stranger; rm -f {ingress}"))?;
         unchanged(machine, &before)?;
         // What a killed process left is nobody's.
@@ -291,12 +328,12 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
         )?;
         ensure!(machine.read(api)?.trim() == "precious");
         machine.run(["rm", api])?;
-        stranger("stranger", api)?;
+        stranger(api)?;
         refused(
             &host.try_tenantd(["serve"])?,
             1,
             &[
-                "socat (process ",
+                "python3 (process ",
                 ") already listens on /run/tenantd/api.sock",
             ],
         )?;
@@ -304,7 +341,7 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
         refused(
             &host.try_tenantd(["list"])?,
             6,
-            &["socat (process ", foreign],
+            &["python3 (process ", foreign],
         )?;
         found(&doctor(host)?, "daemon", "failed", foreign)?;
         machine.script(&format!("systemctl stop stranger; rm -f {api}"))?;

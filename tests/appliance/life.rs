@@ -16,14 +16,20 @@ fn a_tenant_is_applied_backed_up_restored_and_removed() {
         host.expect("foo-bar", "note", "first")?;
 
         // A store out of reach, or empty: what failed is reported as failed, and the agent runs.
-        for broken in ["touch", "mkdir"] {
+        for (broken, said) in [
+            (
+                "touch",
+                "tenant foo-bar was left as it is: the object store cannot be used",
+            ),
+            ("mkdir", "nothing was restored"),
+        ] {
             host.machine.script(&format!(
                 "mv /var/lib/tenantd/backups /var/lib/tenantd/away
                  {broken} /var/lib/tenantd/backups"
             ))?;
             let output = host.try_tenantd(["restore", "foo-bar"])?;
             ensure!(!output.success(), "{broken}: {output:?}");
-            ensure!(output.stderr.contains("nothing was restored"), "{output:?}");
+            ensure!(output.stderr.contains(said), "{output:?}");
             host.expect("foo-bar", "note", "first")?;
             host.machine.script(
                 "rm -r /var/lib/tenantd/backups

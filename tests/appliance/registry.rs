@@ -54,13 +54,14 @@ fn an_image_is_pulled_pinned_and_pulled_again_when_asked_for() {
 
         let first = push(host, &image, "one")?;
         let applied = host.apply(&spec("acme", &image))?;
+        // A quick pull skips steps on its way to whoever watches.
         let steps: Vec<_> = applied
             .stderr
             .lines()
             .filter(|line| line.starts_with(&format!("acme: pull {image}")))
             .collect();
         ensure!(
-            steps.len() > 2 && steps.last().is_some_and(|last| last.ends_with(" layers")),
+            steps.last().is_some_and(|last| last.ends_with(" layers")),
             "no progress is visible: {}",
             applied.stderr
         );

@@ -172,7 +172,7 @@ async fn store(settings: &NodeSettings, in_daemon: bool) -> Store {
         Ok(Err(ProtectError::NoCredentials)) if !in_daemon => {
             Store::NotAsked("its keys are a systemd credential, which only tenantd's units get")
         }
-        Ok(Err(error)) => Store::Fails(error.to_string()),
+        Ok(Err(error)) => Store::Fails(format!("{:#}", anyhow::Error::from(error))),
         Err(_) => Store::Fails(format!(
             "{} did not answer within {} s",
             settings.store.url,
