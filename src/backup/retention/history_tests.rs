@@ -310,11 +310,13 @@ proptest! {
     fn nothing_forged_drops_what_the_rules_keep(
         honest in history(), forged in forged(), policy in any_policy(), later in 0_i64..2000,
     ) {
-        let last = honest.last().unwrap().stored;
-        let now = last + SignedDuration::from_hours(later);
+        // Whoever comes later is later by the store's clock; who was there in the same instant wrote the
+        // honest commit as well.
+        let stolen = honest.last().unwrap().stored + SignedDuration::from_secs(1);
+        let now = stolen + SignedDuration::from_hours(later);
         let before = judge(&policy, now, &by_store(&honest)).unwrap();
         let mut commits = honest.clone();
-        commits.extend(forge(&honest, &forged, last));
+        commits.extend(forge(&honest, &forged, stolen));
         let after = names(&judge(&policy, now, &commits).unwrap());
         for (name, reasons) in before {
             let by_rule = reasons.iter().any(|reason| !matches!(reason, Reason::Newest | Reason::Grace));
