@@ -36,6 +36,7 @@ struct Contract;
 fn routes() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::with_openapi(Contract::openapi())
         .merge(routes::tenants::router())
+        .merge(routes::revisions::router())
         .merge(routes::logs::router())
         .merge(routes::exec::router())
         .merge(routes::backups::router())

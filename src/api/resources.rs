@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::state::{Operation, Wanted};
+use crate::state::{Operation, OperationId, Wanted};
 
 /// One tenant in a list.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -95,6 +95,68 @@ pub struct HistoryLine {
     pub action: String,
     /// Why.
     pub detail: Option<String>,
+}
+
+/// One revision of a tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RevisionSummary {
+    /// Its number.
+    pub revision: u64,
+    /// Where it stands among the others.
+    pub standing: Standing,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Who made it.
+    pub actor: String,
+    /// Why, in the actor's words.
+    pub message: String,
+    /// The template it was made with.
+    pub template: String,
+    /// The plan it was made with.
+    pub plan: String,
+    /// The image, as the spec names it.
+    pub image: String,
+    /// The image that this meant then.
+    pub image_id: String,
+    /// Over the files rendered for it.
+    pub unit_set_hash: String,
+    /// The operation that made it.
+    #[schema(value_type = String, format = "uuid")]
+    pub operation: OperationId,
+}
+
+/// Where a revision stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It is being brought in.
+    Applying,
+    /// It is installed.
+    Current,
+    /// It is not installed, and the last that was healthy.
+    LastKnownGood,
+    /// It was never healthy.
+    Failed,
+    /// Others have taken its place.
+    Past,
+}
+
+/// One revision whole.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RevisionDetail {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub summary: RevisionSummary,
+    /// The spec as it was written.
+    pub spec: String,
+    /// What the spec meant with template and plan of that time.
+    #[schema(value_type = Object)]
+    pub resolved: serde_json::Value,
+    /// The files rendered for it by path; `link to …` for a symbolic link.
+    pub files: BTreeMap<String, String>,
 }
 
 /// A tenant's rendered files.

@@ -88,6 +88,15 @@ pub enum Command {
     /// Print the systemd and Quadlet files that a tenant's spec leads to.
     #[command(after_help = "Examples:\n  tenantd units acme\n  tenantd units acme --diff")]
     Units(UnitsArgs),
+    /// List a tenant's revisions: who changed what it is, when and why.
+    #[command(after_help = "Examples:\n  tenantd history acme\n  \
+                            tenantd history acme --json | jq '.[0]'")]
+    History(HistoryArgs),
+    /// Show what changed from one revision to another: the spec, the image and the rendered files.
+    ///
+    /// Without numbers, the installed revision is compared with the one that ran before it.
+    #[command(after_help = "Examples:\n  tenantd diff acme\n  tenantd diff acme 3 5 --spec")]
+    Diff(DiffArgs),
     /// Start stopped tenants.
     #[command(after_help = "Example:\n  tenantd start acme")]
     Start(TenantArgs),
@@ -277,6 +286,34 @@ pub struct UnitsArgs {
     /// Show how they differ from what is installed; nothing when they do not.
     #[arg(long)]
     pub diff: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The tenant's id.
+    pub tenant: TenantId,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The tenant's id.
+    pub tenant: TenantId,
+    /// The revision to begin with; default: the one that ran before the other.
+    pub from: Option<u64>,
+    /// The revision to end with; default: the installed one.
+    pub to: Option<u64>,
+    /// Only the spec, and what it meant.
+    #[arg(long, conflicts_with = "units")]
+    pub spec: bool,
+    /// Only the rendered files.
+    #[arg(long)]
+    pub units: bool,
     #[command(flatten)]
     pub output: Output,
 }

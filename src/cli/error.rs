@@ -15,6 +15,7 @@ use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
 use crate::node::{InitError, NodeKeyError};
 use crate::protect::ProtectError;
+use crate::tenant::TenantId;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,11 @@ pub enum CliError {
         /// What there is.
         known: String,
     },
+    /// There is no second revision to compare with.
+    #[error(
+        "tenant {0} has no two revisions to compare; `tenantd history {0}` lists those there are"
+    )]
+    NothingToCompare(TenantId),
     /// Something that the doctor checked is not as it must be.
     #[error("{0} of the checks failed; what to do is said above")]
     Unfit(usize),
@@ -142,7 +148,7 @@ impl CliError {
             Self::Several { failures, .. } => Exit::of_all(failures.iter().map(problem_exit)),
             Self::Usage(_) => Exit::Usage,
             Self::NoSpecs(_) | Self::NotText(_) => Exit::Invalid,
-            Self::Unknown { .. } => Exit::NotFound,
+            Self::Unknown { .. } | Self::NothingToCompare(_) => Exit::NotFound,
             Self::Init(error) => match **error {
                 InitError::Done(_) => Exit::Conflict,
                 _ => Exit::Invalid,

@@ -19,8 +19,10 @@ mod log;
 mod logs;
 mod node;
 mod output;
+mod patch;
 mod prune;
 mod restore;
+mod revisions;
 #[cfg(test)]
 mod samples;
 mod table;
@@ -94,6 +96,8 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::List(output) => tenants::list(client, console, output).await,
         Command::Show { tenant, output } => tenants::show(client, console, &tenant, output).await,
         Command::Units(args) => tenants::units(client, console, args).await,
+        Command::History(args) => revisions::history(client, console, args).await,
+        Command::Diff(args) => revisions::diff(client, console, args).await,
         Command::Start(tenants) => all(Verb::Start, tenants).await,
         Command::Stop(tenants) => all(Verb::Stop, tenants).await,
         Command::Restart(tenants) => all(Verb::Restart, tenants).await,

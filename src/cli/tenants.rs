@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use similar::TextDiff;
 
 use super::args::{Output, UnitsArgs};
 use super::client::Client;
@@ -13,6 +12,7 @@ use super::error::CliError;
 use super::follow::ending;
 use super::human::{age, bytes, length};
 use super::output::show as print;
+use super::patch::{coloured, ended, patch};
 use super::table::{Table, cell, maybe, state};
 use crate::api::{RenderedFile, TenantDetail, TenantSummary, TenantUnits};
 use crate::host::clock;
@@ -205,35 +205,13 @@ fn differences(units: &TenantUnits, paint: Paint) -> String {
 }
 
 fn difference(file: &RenderedFile, paint: Paint) -> String {
-    let installed = file.installed.as_deref().map(ended).unwrap_or_default();
-    let rendered = ended(&file.rendered);
+    let installed = file.installed.as_deref().unwrap_or_default();
     let from = match file.installed {
         Some(_) => format!("installed{}", file.path),
         None => "/dev/null".to_owned(),
     };
-    let diff = TextDiff::from_lines(&installed, &rendered)
-        .unified_diff()
-        .header(&from, &format!("rendered{}", file.path))
-        .to_string();
-    let colour = |line: &str| {
-        let (text, end) = line.split_at(line.trim_end_matches('\n').len());
-        match text.as_bytes().first() {
-            Some(b'+') => paint.good(text) + end,
-            Some(b'-') => paint.bad(text) + end,
-            Some(b'@') => paint.dim(text) + end,
-            _ => line.to_owned(),
-        }
-    };
-    diff.split_inclusive('\n').map(colour).collect()
-}
-
-/// The text with its last line ended.
-fn ended(text: &str) -> String {
-    if text.ends_with('\n') || text.is_empty() {
-        text.to_owned()
-    } else {
-        format!("{text}\n")
-    }
+    let to = format!("rendered{}", file.path);
+    coloured(&patch((&from, installed), (&to, &file.rendered)), paint)
 }
 
 #[cfg(test)]

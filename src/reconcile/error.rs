@@ -60,6 +60,14 @@ pub enum OperationError {
     /// A tenant without an installed revision was to be started.
     #[error("tenant {0} has no installed revision; apply its spec again")]
     NoRevision(TenantId),
+    /// No such revision.
+    #[error("tenant {tenant} has no revision {number}; `tenantd history {tenant}` lists them")]
+    UnknownRevision {
+        /// The tenant.
+        tenant: TenantId,
+        /// What was asked for.
+        number: u64,
+    },
     /// The image cannot be used.
     #[error("tenant {tenant}: image {image} cannot be used: {reason}")]
     Image {
@@ -215,6 +223,7 @@ impl OperationError {
             }
             Self::NoTenant(_) => ("tenant-unknown", StatusCode::NOT_FOUND),
             Self::NoOperation(_) => ("operation-unknown", StatusCode::NOT_FOUND),
+            Self::UnknownRevision { .. } => ("revision-unknown", StatusCode::NOT_FOUND),
             Self::DefinedByFile { .. } => ("defined-by-file", StatusCode::CONFLICT),
             Self::Held(_) | Self::NoRevision(_) => ("tenant-held", StatusCode::CONFLICT),
             Self::Suspended { .. } => ("tenant-suspended", StatusCode::CONFLICT),

@@ -9,7 +9,7 @@
 //! | `converge`, `observe`, `installer`, `starts` | taking the steps: files, systemd, the agent |
 //! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
 //! | `specs_dir` | specs placed as files |
-//! | `queries` | what the API shows |
+//! | `queries`, `revisions` | what the API shows |
 
 mod approach;
 pub mod containers;
@@ -28,6 +28,7 @@ mod operations;
 mod progress;
 mod pull;
 mod queries;
+mod revisions;
 mod room;
 mod run;
 pub mod specs_dir;

@@ -19,5 +19,5 @@ pub use audit::AuditEntry;
 pub use database::{Database, copy_database};
 pub use error::StateError;
 pub use operations::{Operation, OperationId, OperationKind, OperationStatus};
-pub use revisions::StoredRevision;
+pub use revisions::{MadeRevision, StoredRevision};
 pub use tenants::{TenantRow, Wanted};

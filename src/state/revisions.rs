@@ -1,10 +1,22 @@
 //! Revisions: immutable and numbered, each with the exact bytes of its unit set.
 
 use rusqlite::OptionalExtension;
+use serde_json::Value;
 
-use super::{Database, OperationId, StateError};
+use super::{Database, OperationId, OperationStatus, StateError};
 use crate::quadlet::UnitSet;
 use crate::tenant::{Revision, TenantId};
+
+/// A revision, and how the operation that made it ended.
+#[derive(Debug, Clone)]
+pub struct MadeRevision {
+    /// What was applied.
+    pub revision: Revision,
+    /// The operation that made it.
+    pub operation: OperationId,
+    /// How that ended; none when its record is gone.
+    pub status: Option<OperationStatus>,
+}
 
 /// A revision and its unit set.
 #[derive(Debug, Clone)]
@@ -103,6 +115,38 @@ impl Database {
                 revision: serde_json::from_str(&text(0)?).map_err(document("revision"))?,
                 unit_set: serde_json::from_str(&text(1)?).map_err(document("unit set"))?,
             }))
+        })
+        .await
+    }
+
+    /// A tenant's revisions, the newest first, without their unit sets.
+    pub async fn revisions(&self, tenant: TenantId) -> Result<Vec<MadeRevision>, StateError> {
+        self.call(move |connection| {
+            let failed = || StateError::statement("read the revisions");
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT r.document, r.operation, o.status FROM revisions r
+                     LEFT JOIN operations o ON o.id = r.operation
+                     WHERE r.tenant = ?1 ORDER BY r.number DESC",
+                )
+                .map_err(failed())?;
+            let mut rows = statement.query([tenant.as_str()]).map_err(failed())?;
+            let mut made = Vec::new();
+            while let Some(row) = rows.next().map_err(failed())? {
+                let document = || StateError::document(format!("a revision of tenant {tenant}"));
+                let text = |index: usize| row.get::<_, String>(index).map_err(failed());
+                let word = |text: String| Value::String(text);
+                let status = row.get::<_, Option<String>>(2).map_err(failed())?;
+                made.push(MadeRevision {
+                    revision: serde_json::from_str(&text(0)?).map_err(document())?,
+                    operation: serde_json::from_value(word(text(1)?)).map_err(document())?,
+                    status: status
+                        .map(|status| serde_json::from_value(word(status)))
+                        .transpose()
+                        .map_err(document())?,
+                });
+            }
+            Ok(made)
         })
         .await
     }

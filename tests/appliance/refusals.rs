@@ -166,6 +166,7 @@ fn a_failed_apply_leaves_things_as_they_were() {
             );
             host.expect("foo-bar", "note", "kept")?;
             ensure!(!host.get("foo-bar", "/env")?.contains("FAKE_AGENT_"));
+            failure.is_in_the_history(host, &good)?;
         }
 
         // Later: a crash loop ends, with its reason, and hurts nobody else.
@@ -258,6 +259,30 @@ fn failures() -> [Failure; 4] {
 }
 
 impl Failure {
+    /// What was started is a failed revision that can be looked at; what was refused made none.
+    fn is_in_the_history(&self, host: &Host<'_>, good: &Value) -> anyhow::Result<()> {
+        let history = host.json(["history", "foo-bar"])?;
+        let newest = &history[0];
+        if !self.starts {
+            return Ok(());
+        }
+        ensure!(newest["standing"] == "failed", "{}: {newest}", self.name);
+        let failed = newest["revision"].to_string();
+        let difference = host.tenantd(["diff", "foo-bar", &good.to_string(), &failed])?;
+        ensure!(
+            !difference.stdout.is_empty(),
+            "{}: no difference",
+            self.name
+        );
+        let current = history.as_array().into_iter().flatten();
+        let current: Vec<_> = current
+            .filter(|revision| revision["standing"] == "current")
+            .map(|revision| revision["revision"].clone())
+            .collect();
+        ensure!(current == [good.clone()], "{current:?}");
+        Ok(())
+    }
+
     fn is_told(&self, output: &Output) -> anyhow::Result<()> {
         refused(output, self.code, &self.messages)?;
         for noise in ["container create", "conmon", "<ninfo>"] {

@@ -6,4 +6,5 @@ pub mod exec;
 pub mod logs;
 pub mod node;
 pub mod operations;
+pub mod revisions;
 pub mod tenants;

@@ -1,28 +1,21 @@
 //! Apply: a spec becomes a new revision, its units are installed, its agent runs and answers;
 //! otherwise the previous revision is back.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::api::{ApplyPlan, Change, Document};
+use super::plan::{is_same, render_for};
 use crate::failpoint;
 use crate::host::{clock, dirs, files};
-use crate::quadlet::{HostFacts, IdRange, UnitSet, render};
 use crate::reconcile::blocking;
 use crate::reconcile::converge::{converge, wait_healthy};
 use crate::reconcile::engine::Engine;
 use crate::reconcile::error::{OperationError, chain};
-use crate::reconcile::image::{self, Images};
+use crate::reconcile::image;
 use crate::reconcile::ingress;
-use crate::reconcile::observe::drift;
 use crate::reconcile::run::Run;
 use crate::state::{StoredRevision, TenantRow, Wanted};
-use crate::tenant::{
-    Catalog, Edge, ImageId, Problems, ResolvedSpec, Revision, RevisionNumber, Source, TenantId,
-    TenantState, User,
-};
+use crate::tenant::{Edge, ResolvedSpec, Revision, RevisionNumber, Source, TenantState, User};
 
 /// What an apply operation records of its request: enough to be run again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,140 +34,6 @@ pub struct ApplyJob {
     /// Ask the image's registry again, although an image of that name is here.
     #[serde(default)]
     pub pull: bool,
-}
-
-/// Reads and resolves all documents before anything is touched.
-pub fn resolve_all(
-    catalog: &Catalog,
-    documents: &[Document],
-) -> Result<Vec<ResolvedSpec>, OperationError> {
-    let mut resolved = Vec::new();
-    let mut faulty: Vec<Problems> = Vec::new();
-    let mut seen = BTreeMap::<TenantId, &str>::new();
-    for document in documents {
-        let source = Source::new(&document.name, &document.text);
-        match catalog.resolve(&source) {
-            Ok((_, spec)) => {
-                if let Some(first) = seen.insert(spec.tenant.clone(), &document.name) {
-                    return Err(OperationError::Twice {
-                        tenant: spec.tenant,
-                        first: first.to_owned(),
-                        second: document.name.clone(),
-                    });
-                }
-                resolved.push(spec);
-            }
-            Err(problems) => faulty.push(problems),
-        }
-    }
-    if faulty.is_empty() {
-        Ok(resolved)
-    } else {
-        Err(OperationError::Spec(faulty))
-    }
-}
-
-/// Whether applying `spec` changes the tenant; touches nothing.
-///
-/// An image that is not on the host yet cannot be compared: it counts as a change. So does one
-/// that is to be asked for again, with `pull`.
-pub async fn plan(
-    engine: &Engine,
-    images: &mut Images,
-    document: &Document,
-    spec: &ResolvedSpec,
-    pull: bool,
-) -> Result<ApplyPlan, OperationError> {
-    let row = engine.database.find_tenant(spec.tenant.clone()).await?;
-    let stored = match row
-        .as_ref()
-        .and_then(|row| row.current_revision.map(|n| (row, n)))
-    {
-        Some((row, number)) => engine.database.revision(row.id.clone(), number).await?,
-        None => None,
-    };
-    let mut plan = ApplyPlan {
-        tenant: spec.tenant.to_string(),
-        change: if stored.is_some() {
-            Change::Update
-        } else {
-            Change::Create
-        },
-        files: Vec::new(),
-        pinned: None,
-        operation: None,
-    };
-    let can_move = spec.image.can_move();
-    let image = match (images.local(engine, spec).await?, &stored) {
-        // The host has lost the name: the tenant keeps the image that it is pinned to.
-        (None, Some(stored)) => image::pinned(engine, spec, &stored.revision.image).await?,
-        (found, _) => found,
-    };
-    if let (Some(stored), Some(image)) = (&stored, &image)
-        && is_same(&stored.revision, spec, &document.text, image)
-        && !(pull && can_move)
-    {
-        plan.change = Change::None;
-        plan.pinned = can_move.then(|| image.to_string());
-    }
-    Ok(plan)
-}
-
-/// Whether a revision is what a spec leads to.
-fn is_same(revision: &Revision, spec: &ResolvedSpec, text: &str, image: &ImageId) -> bool {
-    revision.resolved == *spec && revision.spec_text == text && revision.image == *image
-}
-
-/// The files that applying `spec` would write, once the host has checked them; installs nothing.
-/// None when the image is not on the host yet, since units name it by its id.
-pub async fn preview(engine: &Engine, spec: &ResolvedSpec) -> Result<Vec<String>, OperationError> {
-    let Some(image) = Images::default().local(engine, spec).await? else {
-        return Ok(Vec::new());
-    };
-    let range = match engine.database.find_tenant(spec.tenant.clone()).await? {
-        Some(row) => row.id_range,
-        None => engine.database.next_id_range(spec.tenant.clone()).await?,
-    };
-    let number = engine.database.next_revision(spec.tenant.clone()).await?;
-    let set = render_for(engine, spec, RevisionNumber(number), &image, range)?;
-    engine
-        .installer
-        .check(spec.tenant.clone(), set.clone(), None)
-        .await?;
-    let (layout, tenant) = (engine.layout.clone(), spec.tenant.clone());
-    let drift = blocking(move || drift(&layout, &tenant, Some(&set)))
-        .await
-        .map_err(|source| compare_failed(engine, source))?;
-    Ok(drift.differing.iter().map(ToString::to_string).collect())
-}
-
-fn compare_failed(engine: &Engine, source: std::io::Error) -> OperationError {
-    let path = engine.layout.unit_dir();
-    files::FileError::Io {
-        verb: "compare the installed units in",
-        path,
-        source,
-    }
-    .into()
-}
-
-fn render_for(
-    engine: &Engine,
-    spec: &ResolvedSpec,
-    number: RevisionNumber,
-    image: &ImageId,
-    range: IdRange,
-) -> Result<UnitSet, OperationError> {
-    let facts = HostFacts {
-        allow_missing_controllers: engine.settings().allow_missing_controllers,
-        ..engine.facts.clone()
-    };
-    render(spec, number, image, range, &facts, &engine.layout).map_err(|error| {
-        OperationError::Limits {
-            tenant: spec.tenant.clone(),
-            reason: error.to_string(),
-        }
-    })
 }
 
 /// Applies one spec. Run again after a crash, it goes on with the revision it had made.

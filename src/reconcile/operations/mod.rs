@@ -4,6 +4,7 @@
 mod apply;
 mod backup;
 mod life;
+mod plan;
 mod remove;
 mod restore;
 
@@ -15,7 +16,8 @@ use super::error::OperationError;
 use super::run::Run;
 use crate::state::OperationKind;
 
-pub use apply::{ApplyJob, plan, preview, resolve_all};
+pub use apply::ApplyJob;
+pub use plan::{plan, preview, resolve_all};
 
 /// An age identity, as handed over with a restore.
 pub type Identity = SecretString;
