@@ -139,7 +139,7 @@ uninstall_all() {
     fi
     # shellcheck disable=SC2086
     systemctl disable --quiet --now $enabled 2>/dev/null || true
-    rm -rf /etc/containers/systemd/tenantd
+    rm -rf /etc/containers/systemd/tenantd /etc/systemd/system/tenantd-backup.timer.d
     for unit in $(own_units); do
         rm -f "/etc/systemd/system/$unit"
     done

@@ -17,7 +17,9 @@ use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::node::fitness::{self, Unfit};
 use crate::node::{NodeSettings, SettingsError};
-use crate::reconcile::{Engine, OperationError, containers, drift, specs_dir, supervisor};
+use crate::reconcile::{
+    Engine, OperationError, backup_timer, containers, drift, specs_dir, supervisor,
+};
 use crate::state::{Database, Operation, OperationStatus, StateError};
 
 /// How long operations at work may go on after the daemon was asked to end; what is cut
@@ -81,6 +83,7 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     tokio::spawn(supervisor::watch(Arc::clone(&engine)));
     tokio::spawn(containers::watch(Arc::clone(&engine)));
     supervisor::look(&engine).await?;
+    backup_timer::apply(&engine).await;
     engine.resume().await?;
     drift::repair(&engine).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -176,6 +179,7 @@ pub async fn reload(engine: &Arc<Engine>, pull: bool) -> Result<Reloaded, Operat
     let catalog =
         specs_dir::load_catalog(&engine.layout.templates_dir(), &engine.layout.plans_dir())?;
     engine.replace_settings(settings, catalog);
+    backup_timer::apply(engine).await;
     let mut plans: Vec<_> = look(engine).await?.into_iter().map(repair_plan).collect();
     let outcome = specs_dir::apply_directory(engine, pull).await;
     notify(&[NotifyState::Status(&status_line(engine).await)]);

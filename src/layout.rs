@@ -78,6 +78,11 @@ impl Layout {
         self.data_dir().join("repositories").join(name)
     }
 
+    /// Records of tenants whose keys were, or are to be, erased.
+    pub fn erasures_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("erasures")
+    }
+
     /// Where the node's own snapshot is put together.
     pub fn node_staging_dir(&self) -> Utf8PathBuf {
         self.data_dir().join("node-snapshot")

@@ -259,6 +259,9 @@ pub struct RestoreRequest {
     /// The age identity to read it with; default: the one on the host. Never stored.
     #[serde(default)]
     pub identity: Option<String>,
+    /// Take the newest though it is older than it should be.
+    #[serde(default)]
+    pub allow_old: bool,
 }
 
 /// One snapshot.
@@ -284,6 +287,10 @@ pub struct SnapshotSummary {
     /// are none.
     #[serde(default)]
     pub kept_by: Vec<String>,
+    /// Where another node wrote it, off the chain that a restore takes: the fingerprint of that node's key and
+    /// its epoch, as the last restore has seen it. Its size is not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
 }
 
 /// How the node is.

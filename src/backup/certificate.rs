@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT_VERSION;
 use super::keys::{KeyError, NODE_NAMESPACE, PublicKey, RootKey};
 
 const STATEMENT_FORMAT: &str = "tenantd-node";
@@ -10,17 +11,12 @@ const STATEMENT_FORMAT: &str = "tenantd-node";
 pub const MAX_STATEMENT: usize = 4096;
 
 impl RootKey {
-    /// Certifies that `node` may write as `host` in `epoch`.
+    /// Certifies that `node` may write in `epoch`.
     ///
     /// # Errors
     /// The encoder's.
-    pub fn certify(
-        &self,
-        node: &PublicKey,
-        epoch: u32,
-        host: &str,
-    ) -> Result<NodeCertificate, KeyError> {
-        let statement = NodeStatement::new(node.clone(), epoch, host);
+    pub fn certify(&self, node: &PublicKey, epoch: u32) -> Result<NodeCertificate, KeyError> {
+        let statement = NodeStatement::new(node.clone(), epoch);
         let line = statement.to_line();
         let signature = self.sign_statement(line.as_bytes())?;
         Ok(NodeCertificate {
@@ -40,21 +36,30 @@ pub struct NodeStatement {
     pub key: PublicKey,
     /// The epoch in which it may write.
     pub epoch: u32,
-    /// The host's name, for people.
-    pub host: String,
 }
 
 impl NodeStatement {
-    /// A statement of version 1.
-    pub fn new(key: PublicKey, epoch: u32, host: &str) -> Self {
-        let (format, host) = (STATEMENT_FORMAT.to_owned(), host.to_owned());
+    /// What a root key says of `key`. It is stored in clear, and so names no host.
+    pub fn new(key: PublicKey, epoch: u32) -> Self {
         Self {
-            format,
-            version: 1,
+            format: STATEMENT_FORMAT.to_owned(),
+            version: FORMAT_VERSION,
             key,
             epoch,
-            host,
         }
+    }
+
+    /// Reads a statement's line, for example `node.json`; nobody needs to have signed it.
+    ///
+    /// # Errors
+    /// It is not one statement of version 2.
+    pub fn from_line(line: &str) -> Result<Self, KeyError> {
+        let statement: Self =
+            serde_json::from_str(line).map_err(|error| KeyError::Statement(Some(error)))?;
+        if statement.format != STATEMENT_FORMAT || statement.version != FORMAT_VERSION {
+            return Err(KeyError::Statement(None));
+        }
+        Ok(statement)
     }
 
     /// The exact line, with its LF, that `ssh-keygen -Y sign -n tenantd-node@v1` signs.
@@ -80,7 +85,7 @@ impl NodeCertificate {
     /// This reads and does not verify; [`Trust::certified`] does.
     ///
     /// # Errors
-    /// The line is not one statement of version 1.
+    /// The line is not one statement of version 2.
     pub fn new(line: &str, signature: &str) -> Result<Self, KeyError> {
         let one_line = line.len() <= MAX_STATEMENT
             && line.ends_with('\n')
@@ -88,11 +93,7 @@ impl NodeCertificate {
         if !one_line {
             return Err(KeyError::Statement(None));
         }
-        let statement: NodeStatement =
-            serde_json::from_str(line).map_err(|error| KeyError::Statement(Some(error)))?;
-        if statement.format != STATEMENT_FORMAT || statement.version != 1 {
-            return Err(KeyError::Statement(None));
-        }
+        let statement = NodeStatement::from_line(line)?;
         let (line, signature) = (line.to_owned(), format!("{}\n", signature.trim()));
         Ok(Self {
             line,
@@ -160,7 +161,7 @@ impl Trust {
             return Ok(statement);
         }
         Err(KeyError::Untrusted {
-            host: statement.host.clone(),
+            node: statement.key.fingerprint(),
             epoch: statement.epoch,
         })
     }
@@ -178,13 +179,13 @@ mod tests {
     #[test]
     fn a_certificate_is_trusted_through_its_root_only() {
         let node = NodeKey::from_seed(&[2; 32]).unwrap().public();
-        let made = root().certify(&node, 3, "node-a").unwrap();
+        let made = root().certify(&node, 3).unwrap();
         let certificate = NodeCertificate::from_text(&made.to_text()).unwrap();
         let statement = Trust::root(root().public())
             .certified(&certificate)
             .unwrap()
             .clone();
-        assert_eq!((statement.epoch, statement.host.as_str()), (3, "node-a"));
+        assert_eq!((statement.epoch, &statement.key), (3, &node));
 
         let other = RootKey::from_seed(&[9; 32]).unwrap().public();
         assert!(Trust::root(other).certified(&certificate).is_err());
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn a_changed_statement_loses_its_signature() {
         let node = NodeKey::from_seed(&[2; 32]).unwrap().public();
-        let text = root().certify(&node, 3, "node-a").unwrap().to_text();
+        let text = root().certify(&node, 3).unwrap().to_text();
         let raised = NodeCertificate::from_text(&text.replace("\"epoch\":3", "\"epoch\":4"));
         assert!(
             Trust::root(root().public())

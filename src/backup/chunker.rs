@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn cut_points_are_those_of_the_golden_vector() {
         let found = lengths(Chunking::Content, &noise(8 << 20), 0);
-        let golden: Vec<usize> = include_str!("../../tests/vectors/v1/cut-points.txt")
+        let golden: Vec<usize> = include_str!("../../tests/vectors/v2/cut-points.txt")
             .lines()
             .filter(|line| !line.starts_with('#'))
             .map(|line| line.parse().unwrap())

@@ -1,24 +1,21 @@
 //! Commits: the small clear statements that make a snapshot exist, and the checks that make one believed.
-//! It knows signatures and chains, and needs no identity.
-
-use std::collections::{HashMap, HashSet};
+//! It needs no identity; what several commits add up to is `chain`'s.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{MAX_STATEMENT, NodeCertificate, Trust};
+use super::FORMAT_VERSION;
+use super::certificate::Trust;
+use super::envelope::{self, EnvelopeError, Opened, Signer};
 use super::id::{Digest, RepositoryId};
-use super::keys::{KeyError, NodeKey, PublicKey};
+use super::keys::{COMMIT_NAMESPACE, KeyError, PublicKey};
 use super::names::CommitName;
 
 const FORMAT: &str = "tenantd-commit";
 /// Longest payload line, in bytes.
 const MAX_PAYLOAD: usize = 256 << 10;
 /// Longest commit object, in bytes.
-pub const MAX_COMMIT: u64 = MAX_PAYLOAD as u64 + (16 << 10);
-
-const SIGNATURE_START: &str = "-----BEGIN SSH SIGNATURE-----\n";
-const SIGNATURE_END: &str = "-----END SSH SIGNATURE-----\n";
+pub const MAX_COMMIT: u64 = MAX_PAYLOAD as u64 + envelope::ENVELOPE;
 
 /// An object that a commit names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,9 +76,17 @@ pub enum CommitError {
     /// The text is not payload, signature, certificate, signature.
     #[error("the commit is damaged: {0}")]
     Shape(&'static str),
-    /// The payload is not what version 1 says.
-    #[error("the commit's payload is not a `tenantd-commit` of version 1")]
+    /// The payload is not what version 2 says.
+    #[error("the commit's payload is not a `tenantd-commit` of version 2")]
     Payload(#[source] Option<serde_json::Error>),
+    /// A trusted node signed it, in a version of the format that this program does not know.
+    #[error("commit {name} is of version {version} of the format; a newer tenantd reads it")]
+    Version {
+        /// The commit.
+        name: CommitName,
+        /// What it says.
+        version: u32,
+    },
     /// The payload would be too long.
     #[error("the commit would have {0} bytes, more than a commit may have")]
     TooLong(usize),
@@ -122,15 +127,6 @@ pub enum CommitError {
     Key(#[source] KeyError),
 }
 
-/// Who signs: the node's key and the root's word for it.
-#[derive(Debug, Clone)]
-pub struct Signer {
-    /// The node's key.
-    pub key: NodeKey,
-    /// Its certificate.
-    pub certificate: NodeCertificate,
-}
-
 /// A commit object and what it says; made here or accepted by [`SignedCommit::verify`].
 #[derive(Debug, Clone)]
 pub struct SignedCommit {
@@ -140,8 +136,6 @@ pub struct SignedCommit {
     pub commit: Commit,
     /// The node's public key.
     pub node: PublicKey,
-    /// The host's name in the certificate.
-    pub host: String,
     /// Its exact bytes.
     pub bytes: Vec<u8>,
 }
@@ -162,7 +156,7 @@ impl SignedCommit {
         }
         let commit = Commit {
             format: FORMAT.to_owned(),
-            version: 1,
+            version: FORMAT_VERSION,
             repository: draft.repository,
             epoch,
             sequence: draft.previous.map_or(0, |previous| previous.sequence) + 1,
@@ -173,19 +167,9 @@ impl SignedCommit {
             packs: draft.packs,
             lists: draft.lists,
         };
-        let mut text =
+        let text =
             serde_json::to_string(&commit).map_err(|error| CommitError::Payload(Some(error)))?;
-        text.push('\n');
-        if text.len() > MAX_PAYLOAD {
-            return Err(CommitError::TooLong(text.len()));
-        }
-        let signature = signer
-            .key
-            .sign_commit(text.as_bytes())
-            .map_err(CommitError::Key)?;
-        text.push_str(&signature);
-        text.push_str(&signer.certificate.to_text());
-        let bytes = text.into_bytes();
+        let bytes = envelope::seal(text, signer, COMMIT_NAMESPACE, MAX_PAYLOAD)?;
         let digest = Digest::of(&bytes);
         Ok(Self {
             name: CommitName {
@@ -194,7 +178,6 @@ impl SignedCommit {
                 digest,
             },
             node: statement.key.clone(),
-            host: statement.host.clone(),
             commit,
             bytes,
         })
@@ -235,26 +218,25 @@ impl SignedCommit {
         if Digest::of(&bytes) != name.digest {
             return Err(CommitError::Name(name));
         }
-        let text = std::str::from_utf8(&bytes).map_err(|_| CommitError::Shape("not UTF-8"))?;
-        let (payload, rest) = split_line(text, MAX_PAYLOAD)?;
-        let (signature, rest) = split_signature(rest)?;
-        let (_, root_signature) = split_line(rest, MAX_STATEMENT)?;
-        let (_, nothing) = split_signature(root_signature)?;
-        if !nothing.is_empty() {
-            return Err(CommitError::Shape("something follows its last signature"));
-        }
-        let certificate = NodeCertificate::from_text(rest).map_err(CommitError::Key)?;
-        let statement = trust.certified(&certificate).map_err(CommitError::Key)?;
-        statement
-            .key
-            .verify(super::keys::COMMIT_NAMESPACE, payload.as_bytes(), signature)
-            .map_err(CommitError::Key)?;
-
-        let commit: Commit =
-            serde_json::from_str(payload).map_err(|error| CommitError::Payload(Some(error)))?;
-        if commit.format != FORMAT || commit.version != 1 {
+        let Opened { payload, statement } =
+            envelope::open(&bytes, trust, COMMIT_NAMESPACE, MAX_PAYLOAD)?;
+        let Stated { format, version } = stated(payload.as_bytes())?;
+        if format != FORMAT {
             return Err(CommitError::Payload(None));
         }
+        if version != FORMAT_VERSION {
+            // What its payload says of the epoch is not known; its name must not claim another.
+            return Err(if statement.epoch == name.epoch {
+                CommitError::Version { name, version }
+            } else {
+                CommitError::Epoch {
+                    name,
+                    certified: statement.epoch,
+                }
+            });
+        }
+        let commit: Commit =
+            serde_json::from_str(payload).map_err(|error| CommitError::Payload(Some(error)))?;
         if let Some(expected) = repository
             && commit.repository != expected
         {
@@ -276,31 +258,34 @@ impl SignedCommit {
                 certified: statement.epoch,
             });
         }
-        let (node, host) = (statement.key.clone(), statement.host.clone());
         Ok(Self {
             name,
             commit,
-            node,
-            host,
+            node: statement.key,
             bytes,
         })
     }
 }
 
-fn split_line(text: &str, limit: usize) -> Result<(&str, &str), CommitError> {
-    match text.find('\n') {
-        Some(end) if end < limit => Ok(text.split_at(end + 1)),
-        _ => Err(CommitError::Shape("a line is missing or too long")),
+impl From<EnvelopeError> for CommitError {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Shape(reason) => Self::Shape(reason),
+            EnvelopeError::TooLong(length) => Self::TooLong(length),
+            EnvelopeError::Key(error) => Self::Key(error),
+        }
     }
 }
 
-fn split_signature(text: &str) -> Result<(&str, &str), CommitError> {
-    let end = text
-        .starts_with(SIGNATURE_START)
-        .then(|| text.find(SIGNATURE_END))
-        .flatten()
-        .ok_or(CommitError::Shape("a signature is missing"))?;
-    Ok(text.split_at(end + SIGNATURE_END.len()))
+/// What a clear object of whatever version says that it is.
+#[derive(Deserialize)]
+pub(super) struct Stated {
+    pub(super) format: String,
+    pub(super) version: u32,
+}
+
+fn stated(line: &[u8]) -> Result<Stated, CommitError> {
+    serde_json::from_slice(line).map_err(|error| CommitError::Payload(Some(error)))
 }
 
 impl Commit {
@@ -309,111 +294,15 @@ impl Commit {
     pub(super) fn claimed(bytes: &[u8]) -> Option<Self> {
         let line = bytes.split(|byte| *byte == b'\n').next()?;
         let commit: Self = serde_json::from_slice(line).ok()?;
-        (commit.format == FORMAT && commit.version == 1).then_some(commit)
+        (commit.format == FORMAT && commit.version == FORMAT_VERSION).then_some(commit)
     }
 
     /// Whether it says that it is a commit of a version that this program does not know.
     pub(super) fn is_of_another_version(bytes: &[u8]) -> bool {
         let line = bytes.split(|byte| *byte == b'\n').next();
-        let line = line.and_then(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-        line.is_some_and(|line| line["format"] == FORMAT && line["version"] != 1)
+        line.and_then(|line| stated(line).ok())
+            .is_some_and(|line| line.format == FORMAT && line.version != FORMAT_VERSION)
     }
-}
-
-/// What the accepted commits of a repository add up to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
-    /// The chain that a restore takes, newest first.
-    pub line: Vec<CommitName>,
-    /// Accepted commits that are not on it: another writer's, for example a node that was replaced.
-    pub forks: Vec<CommitName>,
-    /// Commits that the chain names and that are not there (retention may have removed them).
-    pub missing: Vec<Digest>,
-}
-
-/// Two accepted commits claim the same place at the head.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("two snapshots claim to be the newest: {0} and {1}; name the one to take with --snapshot")]
-pub struct Ambiguous(pub CommitName, pub CommitName);
-
-/// Chooses the head (highest epoch, then sequence) and follows the chain from it.
-///
-/// # Errors
-/// Two commits share the highest rank.
-pub fn choose<'a>(
-    commits: impl Iterator<Item = &'a SignedCommit>,
-) -> Result<Option<Chain>, Ambiguous> {
-    let by_digest: HashMap<Digest, &SignedCommit> =
-        commits.map(|commit| (commit.name.digest, commit)).collect();
-    let mut names: Vec<CommitName> = by_digest.values().map(|commit| commit.name).collect();
-    names.sort_unstable();
-    let Some(head) = names.last().copied() else {
-        return Ok(None);
-    };
-    if let Some(second) = names.iter().rev().nth(1)
-        && (second.epoch, second.sequence) == (head.epoch, head.sequence)
-        // The same statement with another certificate of the same node is no contradiction.
-        && by_digest[&second.digest].commit != by_digest[&head.digest].commit
-    {
-        return Err(Ambiguous(*second, head));
-    }
-    Ok(Some(follow(&by_digest, &names, head)))
-}
-
-fn follow(
-    by_digest: &HashMap<Digest, &SignedCommit>,
-    names: &[CommitName],
-    head: CommitName,
-) -> Chain {
-    let mut line = Vec::new();
-    let mut missing = Vec::new();
-    let mut on_line = HashSet::new();
-    let mut next = Some(head);
-    while let Some(name) = next {
-        line.push(name);
-        on_line.insert(name.digest);
-        next = None;
-        let Some(previous) = by_digest[&name.digest].commit.previous else {
-            continue;
-        };
-        match by_digest.get(&previous) {
-            // A chain only goes down, so it ends.
-            Some(found)
-                if found.name.sequence + 1 == name.sequence && found.name.epoch <= name.epoch =>
-            {
-                next = Some(found.name);
-            }
-            _ => {
-                missing.push(previous);
-                // What retention left below the gap still counts as this chain when its
-                // writer could not have forked: same or lower epoch, no rival of its rank.
-                next = below(names, name);
-            }
-        }
-    }
-    let forks = names
-        .iter()
-        .filter(|name| !on_line.contains(&name.digest))
-        .copied()
-        .collect();
-    Chain {
-        line,
-        forks,
-        missing,
-    }
-}
-
-/// The only commit of the highest sequence below `name`, not of a later epoch.
-fn below(names: &[CommitName], name: CommitName) -> Option<CommitName> {
-    let candidates = || {
-        names
-            .iter()
-            .filter(|other| other.sequence + 1 < name.sequence && other.epoch <= name.epoch)
-    };
-    let sequence = candidates().map(|other| other.sequence).max()?;
-    let mut best = candidates().filter(|other| other.sequence == sequence);
-    let found = best.next().copied();
-    found.filter(|_| best.next().is_none())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 use rstest::rstest;
 
 use super::*;
-use crate::backup::keys::RootKey;
+use crate::backup::chain::choose;
+use crate::backup::keys::{NodeKey, RootKey};
 
 const ID: RepositoryId = RepositoryId([5; 16]);
 
@@ -11,7 +12,7 @@ fn root() -> RootKey {
 
 fn signer(epoch: u32) -> Signer {
     let key = NodeKey::from_seed(&[u8::try_from(epoch).unwrap() + 10; 32]).unwrap();
-    let certificate = root().certify(&key.public(), epoch, "node").unwrap();
+    let certificate = root().certify(&key.public(), epoch).unwrap();
     Signer { key, certificate }
 }
 
@@ -62,7 +63,7 @@ fn a_signed_commit_is_accepted_and_says_the_same() {
     let made = commit(1, None);
     let read = verify(&made).unwrap();
     assert_eq!(read.commit, made.commit);
-    assert_eq!((read.name.sequence, read.host.as_str()), (1, "node"));
+    assert_eq!((read.name.sequence, read.node), (1, signer(1).key.public()));
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn commits_of_others_are_refused() {
 
     let stranger = RootKey::from_seed(&[99; 32]).unwrap();
     let mut signer = signer(1);
-    signer.certificate = stranger.certify(&signer.key.public(), 1, "node").unwrap();
+    signer.certificate = stranger.certify(&signer.key.public(), 1).unwrap();
     let draft = CommitDraft {
         repository: ID,
         recipient: Digest::of(b"recipient"),
@@ -132,7 +133,10 @@ fn an_epoch_that_was_not_certified_is_refused() {
         .replace("\"epoch\":1", "\"epoch\":2")
         + "\n";
     let signer = signer(1);
-    let signature = signer.key.sign_commit(payload.as_bytes()).unwrap();
+    let signature = signer
+        .key
+        .sign(COMMIT_NAMESPACE, payload.as_bytes())
+        .unwrap();
     let bytes = format!("{payload}{signature}{}", signer.certificate.to_text()).into_bytes();
     let name = CommitName {
         epoch: 2,
@@ -144,6 +148,47 @@ fn an_epoch_that_was_not_certified_is_refused() {
         result,
         Err(CommitError::Epoch { certified: 1, .. })
     ));
+}
+
+/// A commit whose payload was changed by whoever has the node's key.
+fn resigned(made: &SignedCommit, signer: &Signer, from: &str, to: &str) -> SignedCommit {
+    let text = String::from_utf8(made.bytes.clone()).unwrap();
+    let payload = text.lines().next().unwrap().replace(from, to) + "\n";
+    let signature = signer
+        .key
+        .sign(COMMIT_NAMESPACE, payload.as_bytes())
+        .unwrap();
+    let bytes = format!("{payload}{signature}{}", signer.certificate.to_text()).into_bytes();
+    renamed(made, bytes)
+}
+
+#[test]
+fn a_later_version_is_told_from_a_forgery() {
+    let made = commit(1, None);
+    let (now, later) = ("\"version\":2", "\"version\":3,\"new\":true");
+    let signed = verify(&resigned(&made, &signer(1), now, later));
+    assert!(matches!(
+        signed,
+        Err(CommitError::Version { version: 3, .. })
+    ));
+    // A node that was replaced cannot pass for its successor by it.
+    let mut higher = resigned(&made, &signer(1), now, later);
+    higher.name.epoch = 9;
+    assert!(matches!(
+        verify(&higher),
+        Err(CommitError::Epoch { certified: 1, .. })
+    ));
+    let stranger = Signer {
+        key: NodeKey::from_seed(&[99; 32]).unwrap(),
+        ..signer(1)
+    };
+    let forged = resigned(&made, &stranger, now, later);
+    assert!(matches!(verify(&forged), Err(CommitError::Key(_))));
+    for commit in [&forged, &resigned(&made, &signer(1), now, later)] {
+        assert!(Commit::is_of_another_version(&commit.bytes));
+        assert!(Commit::claimed(&commit.bytes).is_none());
+    }
+    assert!(!Commit::is_of_another_version(&made.bytes));
 }
 
 #[test]

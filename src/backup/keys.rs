@@ -12,6 +12,8 @@ use super::id::random;
 
 /// SSHSIG namespace of a signed commit.
 pub const COMMIT_NAMESPACE: &str = "tenantd-commit@v1";
+/// SSHSIG namespace of a node's heartbeat.
+pub const HEARTBEAT_NAMESPACE: &str = "tenantd-heartbeat@v1";
 /// SSHSIG namespace of a node's certificate.
 pub const NODE_NAMESPACE: &str = "tenantd-node@v1";
 
@@ -47,17 +49,17 @@ pub enum KeyError {
         #[source]
         source: ssh_key::Error,
     },
-    /// The certificate's line is not a statement of version 1.
-    #[error("the node certificate is not a `tenantd-node` statement of version 1")]
+    /// The certificate's line is not a statement of version 2.
+    #[error("the node certificate is not a `tenantd-node` statement of version 2")]
     Statement(#[source] Option<serde_json::Error>),
     /// No trusted root key signed the certificate.
     #[error(
-        "the certificate of node {host:?}, epoch {epoch}, is not signed by a trusted root key; \
+        "the certificate of node {node}, epoch {epoch}, is not signed by a trusted root key; \
          check `root-key`, or that this repository is yours"
     )]
     Untrusted {
-        /// The host that the certificate names.
-        host: String,
+        /// The fingerprint of the key that the certificate names.
+        node: String,
         /// The epoch that the certificate names.
         epoch: u32,
     },
@@ -95,6 +97,13 @@ impl PublicKey {
                 namespace,
                 source,
             })
+    }
+}
+
+impl PublicKey {
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fn fingerprint(&self) -> String {
+        self.0.fingerprint(HashAlg::Sha256).to_string()
     }
 }
 
@@ -266,12 +275,12 @@ impl RootKey {
 }
 
 impl NodeKey {
-    /// Signs a commit's payload line.
+    /// Signs a line that this node says, for one purpose only.
     ///
     /// # Errors
     /// The encoder's.
-    pub fn sign_commit(&self, payload: &[u8]) -> Result<String, KeyError> {
-        self.0.sign(COMMIT_NAMESPACE, payload)
+    pub fn sign(&self, namespace: &'static str, line: &[u8]) -> Result<String, KeyError> {
+        self.0.sign(namespace, line)
     }
 }
 
@@ -294,7 +303,7 @@ mod tests {
     #[test]
     fn a_signature_of_another_namespace_is_refused() {
         let node = NodeKey::from_seed(&[2; 32]).unwrap();
-        let armour = node.sign_commit(b"x\n").unwrap();
+        let armour = node.sign(COMMIT_NAMESPACE, b"x\n").unwrap();
         assert!(
             node.public()
                 .verify(COMMIT_NAMESPACE, b"x\n", &armour)

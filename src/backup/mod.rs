@@ -3,20 +3,27 @@
 
 mod capture;
 mod certificate;
+mod chain;
 mod chunker;
 pub mod collect;
 mod commit;
 mod consolidate;
 mod entry;
+mod envelope;
 mod files;
+pub mod freshness;
+mod heartbeat;
+mod heartbeat_writer;
 pub mod id;
 mod index;
 mod intent;
+mod key_objects;
 mod keys;
 mod local_file;
 mod names;
 mod pack;
 mod pack_list;
+mod padding;
 mod path;
 mod pause;
 mod pipeline;
@@ -35,20 +42,30 @@ mod tree_build;
 mod verify;
 mod wire;
 
+/// The version of the repository format that is written, and the only one that is read.
+pub const FORMAT_VERSION: u32 = 2;
+
 pub use certificate::{NodeCertificate, NodeStatement, Trust};
-pub use commit::{Ambiguous, Chain, Commit, CommitError, ObjectRef, SignedCommit, Signer};
+pub use chain::{Ambiguous, Chain};
+pub use commit::{Commit, CommitError, ObjectRef, SignedCommit};
 pub use entry::{Entry, EntryKind, FileTime, Metadata, Piece, Xattrs};
+pub use envelope::Signer;
+pub use heartbeat::{Head, Heartbeat, HeartbeatError, SignedHeartbeat};
+pub use heartbeat_writer::BeatError;
 pub use id::{BucketPrefix, Digest, RepositoryId};
 pub use intent::LONGEST_SNAPSHOT;
-pub use keys::{COMMIT_NAMESPACE, KeyError, NODE_NAMESPACE, NodeKey, PublicKey, RootKey};
-pub use names::{CommitName, ObjectNames};
+pub use key_objects::{Removal, RewrapError, Rewrapped, erase, known_recipients, rewrap};
+pub use keys::{
+    COMMIT_NAMESPACE, HEARTBEAT_NAMESPACE, KeyError, NODE_NAMESPACE, NodeKey, PublicKey, RootKey,
+};
+pub use names::{CommitName, HeartbeatName, ObjectNames};
 pub use pause::{Clock, NobodyWrites, Pause, PauseError, SystemClock};
 pub use progress::{Progress, Silent, Stage};
 pub use record::{CaptureReport, SnapshotRecord};
 pub use remote::{RefusedCommit, RemoteError, RemoteRepository, Snapshots};
 pub use repository::{
-    Adopted, Repository, RepositoryError, RepositorySpec, forget_snapshots, local_snapshots,
-    read_local_spec,
+    Adopted, Repository, RepositoryError, RepositorySpec, forget_snapshots, known_head,
+    local_snapshots, read_local_spec,
 };
 pub use restore::{RestoreError, RestoreReport, RestoreRequest};
 pub use restore_files::RestoreFilesError;

@@ -67,6 +67,16 @@ impl ObjectNames {
         format!("{}{name}", self.commits_prefix())
     }
 
+    /// A heartbeat of the node whose repository this is.
+    pub fn heartbeat(&self, name: &HeartbeatName) -> String {
+        format!("{}{name}", self.heartbeats_prefix())
+    }
+
+    /// All heartbeats.
+    pub fn heartbeats_prefix(&self) -> String {
+        format!("{}/heartbeats/", self.0)
+    }
+
     /// All commits.
     pub fn commits_prefix(&self) -> String {
         format!("{}/commits/", self.0)
@@ -109,6 +119,9 @@ impl CommitName {
         (parts.next().is_none() && name.to_string() == text).then_some(name)
     }
 }
+
+/// Heartbeats are named in the same way, each writer counting its own.
+pub type HeartbeatName = CommitName;
 
 #[cfg(test)]
 mod tests {

@@ -3,12 +3,14 @@
 
 use super::chunker::MAX_CHUNK;
 use super::id::{ChunkId, Digest};
+use super::padding;
 use super::seal::{self, Identity, Recipient, SealError};
 
 /// The largest pack as it is stored, in bytes: one PUT, no multipart state.
 pub const MAX_PACK: usize = 16 << 20;
-/// The largest plain pack: what age adds (16 bytes per 64 KiB, and its header) must fit.
-const MAX_PLAIN: usize = MAX_PACK - (64 << 10);
+/// The largest plain pack: what age adds (16 bytes per 64 KiB, and its header) must fit, and it is the
+/// last class of padded lengths that does.
+pub(super) const MAX_PLAIN: usize = MAX_PACK - (256 << 10);
 /// The magic number of the skippable frame (RFC 8878, 3.1.2) that holds the directory.
 const SKIPPABLE: u32 = 0x184D_2A50;
 /// A directory entry's JSON is never longer than this.
@@ -83,7 +85,7 @@ impl PackBuilder {
 
     /// Whether a chunk of `length` bytes fits, however badly it compresses.
     pub fn has_room(&self, length: usize) -> bool {
-        let directory = (self.chunks.len() + 1) * DIRECTORY_ENTRY + 64;
+        let directory = (self.chunks.len() + 1) * DIRECTORY_ENTRY + 64 + padding::FRAME_HEADER;
         self.plain.len() + zstd::zstd_safe::compress_bound(length) + directory <= MAX_PLAIN
     }
 
@@ -154,6 +156,7 @@ fn append_directory(plain: &mut Vec<u8>, chunks: &[(ChunkId, Place)]) -> Result<
         .collect();
     let mut payload = serde_json::to_vec(&entries).map_err(|_| PackError::Directory)?;
     let whole = small(payload.len() + 4 + 8);
+    padding::pad(plain, whole as usize);
     payload.extend_from_slice(&whole.to_le_bytes());
     plain.extend_from_slice(&SKIPPABLE.to_le_bytes());
     plain.extend_from_slice(&small(payload.len()).to_le_bytes());
@@ -249,10 +252,11 @@ impl OpenPack {
             ));
             offset = offset.checked_add(stored).ok_or(PackError::Directory)?;
         }
-        if offset as usize != start {
-            return Err(PackError::Directory);
+        // Between the last chunk and the directory there is padding, and nothing else.
+        match self.plain.get(offset as usize..start) {
+            Some(between) if padding::is_padding(between) => Ok(chunks),
+            _ => Err(PackError::Directory),
         }
-        Ok(chunks)
     }
 }
 
@@ -327,6 +331,46 @@ mod tests {
         ] {
             let read = open.read(&mut decompressor, place, &mut Vec::new());
             assert!(read.is_err(), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_expands_beyond_its_chunk_is_refused() {
+        let bomb = zstd::bulk::compress(&vec![0; 256 << 20], 1).unwrap();
+        let (stored, bytes) = (small(bomb.len()), bomb.len());
+        let open = OpenPack { plain: bomb };
+        let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
+        let mut chunk = Vec::new();
+        for length in [bytes, MAX_CHUNK, MAX_CHUNK + 1, 256 << 20] {
+            let place = Place {
+                offset: 0,
+                stored,
+                length: small(length),
+            };
+            assert!(open.read(&mut decompressor, place, &mut chunk).is_err());
+            assert!(chunk.capacity() <= 2 * MAX_CHUNK, "{length}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_padding_are_no_part_of_a_pack() {
+        let (_, pack) = pack_of(&[b"chunk"]);
+        let good: Vec<_> = pack.chunks.clone();
+        let mut plain = zstd::bulk::compress(b"chunk", 1).unwrap();
+        let frames = plain.len();
+        append_directory(&mut plain, &good).unwrap();
+        assert_eq!(
+            OpenPack {
+                plain: plain.clone()
+            }
+            .directory()
+            .unwrap(),
+            good
+        );
+        for at in frames..frames + padding::FRAME_HEADER {
+            let mut plain = plain.clone();
+            plain[at] ^= 1;
+            assert!(OpenPack { plain }.directory().is_err(), "byte {at}");
         }
     }
 

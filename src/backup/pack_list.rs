@@ -21,7 +21,6 @@ pub const MAX_LIST: u64 = 1 << 20;
 pub struct ListObject {
     /// Random, so that no two lists ever have one name: what a collector deletes is then never
     /// what a writer has just stored again.
-    #[serde(default)]
     pub salt: String,
     /// The packs.
     pub packs: Vec<ObjectRef>,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::Digest;
+use super::names::CommitName;
 use super::scan::Skipped;
 use crate::host::clone::CloneKind;
 
@@ -28,6 +29,17 @@ pub struct SnapshotRecord {
     pub added: u64,
     /// How the point in time was had.
     pub capture: CaptureReport,
+}
+
+impl SnapshotRecord {
+    /// The commit's name.
+    pub fn name(&self) -> CommitName {
+        CommitName {
+            epoch: self.epoch,
+            sequence: self.sequence,
+            digest: self.commit,
+        }
+    }
 }
 
 /// How long the agent was paused, and what was done meanwhile.

@@ -8,17 +8,22 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
+use super::FORMAT_VERSION;
 use super::certificate::Trust;
-use super::commit::{Ambiguous, Chain, CommitError, MAX_COMMIT, ObjectRef, SignedCommit, choose};
+use super::chain::{Ambiguous, Chain, choose};
+use super::commit::{CommitError, MAX_COMMIT, ObjectRef, SignedCommit};
+use super::heartbeat::{MAX_HEARTBEAT, SignedHeartbeat};
 use super::id::{BucketPrefix, Digest, RepositoryId};
-use super::names::{CommitName, ObjectNames};
+use super::names::{CommitName, HeartbeatName, ObjectNames};
 use super::pack::MAX_PACK;
 use super::pack_list::{ListObject, MAX_LIST};
 use super::repository::{Adopted, REPOSITORY_FORMAT, RepositoryObject};
 use super::seal::{self, Identity, MAX_KEYS, RepositoryKeys, SealError};
 use super::tree::{MAX_PART, Tree, TreeError, TreeReader};
-use crate::object_store::{ObjectStore, StoreError};
+use crate::object_store::{ObjectStore, StoreError, StoreErrorKind};
 
+/// So many of the newest heartbeats are looked at for one that a trusted node signed.
+const MAX_BEATS: usize = 256;
 /// Small objects that are read at the same time.
 const READERS: usize = 16;
 /// More commits or keys than this are not one repository's.
@@ -32,7 +37,7 @@ pub enum RemoteError {
     /// The object store.
     #[error("the repository could not be read")]
     Store(#[source] StoreError),
-    /// `repository.json` is not one of version 1.
+    /// `repository.json` is not one of version 2.
     #[error("repository {0} is not one that this version reads; a newer tenantd may")]
     Format(BucketPrefix),
     /// Another repository is stored there.
@@ -112,6 +117,13 @@ pub enum RemoteError {
     Worker(#[source] tokio::task::JoinError),
 }
 
+impl RemoteError {
+    /// Whether the same may work later: the store failed for now, and did not say that nothing is there.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Store(error) if error.kind != StoreErrorKind::NotFound)
+    }
+}
+
 /// A commit that was not accepted.
 #[derive(Debug)]
 pub struct RefusedCommit {
@@ -155,6 +167,14 @@ impl Snapshots {
             .ok_or(RemoteError::Empty {
                 refused: self.refused.len(),
             })
+    }
+
+    /// The highest commit that a trusted node signed in a version of the format that is not known here.
+    pub fn unreadable(&self) -> Option<CommitName> {
+        let later =
+            |refused: &&RefusedCommit| matches!(refused.reason, CommitError::Version { .. });
+        // They are sorted.
+        Some(self.refused.iter().find(later)?.name)
     }
 
     /// The commit whose digest begins with `text` (at least six digits) or whose sequence it is.
@@ -202,7 +222,7 @@ impl RemoteRepository {
         let object: RepositoryObject = serde_json::from_slice(&bytes)
             .ok()
             .filter(|object: &RepositoryObject| {
-                object.format == REPOSITORY_FORMAT && object.version == 1
+                object.format == REPOSITORY_FORMAT && object.version == FORMAT_VERSION
             })
             .ok_or(RemoteError::Format(prefix))?;
         match expected {
@@ -287,6 +307,53 @@ impl RemoteRepository {
             .refused
             .sort_by_key(|refused| std::cmp::Reverse(refused.name));
         Ok(snapshots)
+    }
+
+    /// The newest heartbeat that a trusted node signed below this prefix; needs no identity.
+    ///
+    /// What lies above it and does not hold is passed over, but not without end: whoever can write
+    /// to the store can also hide every heartbeat there is.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn heartbeat(&self) -> Result<Option<SignedHeartbeat>, RemoteError> {
+        let prefix = self.names.heartbeats_prefix();
+        let objects = self.store.list(&prefix).await.map_err(RemoteError::Store)?;
+        let listed = objects
+            .iter()
+            .filter_map(|object| HeartbeatName::parse(object.name.strip_prefix(&prefix)?));
+        let mut listed: Vec<HeartbeatName> = listed.collect();
+        listed.sort_unstable();
+        for name in listed.into_iter().rev().take(MAX_BEATS) {
+            let object = self.names.heartbeat(&name);
+            let Some(bytes) = self.fitting(&object, MAX_HEARTBEAT).await? else {
+                continue;
+            };
+            match SignedHeartbeat::verify(name, bytes.to_vec(), self.object.id, &self.trust) {
+                Ok(beat) => return Ok(Some(beat)),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%object, error, "a heartbeat is passed over");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A small object, unless it is gone or too long to be what it should.
+    async fn fitting(&self, name: &str, limit: u64) -> Result<Option<Bytes>, RemoteError> {
+        match self.store.get(name, limit).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error)
+                if matches!(
+                    error.kind,
+                    StoreErrorKind::TooLarge { .. } | StoreErrorKind::NotFound
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(RemoteError::Store(error)),
+        }
     }
 
     async fn read_commit(
@@ -467,4 +534,28 @@ fn decompress(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
         return Err(std::io::Error::other("it expands beyond the limit"));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_tree_that_expands_beyond_its_limit_is_refused() {
+        let part = zstd::bulk::compress(&vec![b' '; MAX_PART], 1).unwrap();
+        assert_eq!(decompress(&part).unwrap().len(), MAX_PART);
+        let bomb = zstd::bulk::compress(&vec![b' '; MAX_PART + 1], 1).unwrap();
+        assert!(decompress(&bomb).is_err());
+        // Many frames are no way around it.
+        assert!(decompress(&[part.as_slice(), &part].concat()).is_err());
+    }
+
+    #[test]
+    fn nothing_that_is_not_zstd_may_follow_a_part_of_a_tree() {
+        let part = zstd::bulk::compress(b"text", 1).unwrap();
+        for garbage in [&b"x"[..], b"\0\0\0\0", b"{}\n"] {
+            assert!(decompress(&[part.as_slice(), garbage].concat()).is_err());
+        }
+        assert!(decompress(&part[..part.len() - 1]).is_err());
+    }
 }

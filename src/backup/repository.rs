@@ -12,10 +12,12 @@ use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT_VERSION;
 use super::commit::{CommitError, SignedCommit};
 use super::id::{BucketPrefix, Digest, RepositoryId, random};
 use super::index::Index;
 use super::intent::{Intent, is_in_time};
+use super::key_objects;
 use super::local_file;
 use super::names::{CommitName, ObjectNames};
 use super::pause::Clock;
@@ -139,7 +141,7 @@ impl Repository {
             let no_random = |error| RepositoryError::Keys(SealError::Random(error));
             let id = RepositoryId(random().map_err(no_random)?);
             let spec = RepositorySpec {
-                version: 1,
+                version: FORMAT_VERSION,
                 id,
                 prefix: BucketPrefix(random().map_err(no_random)?),
                 recipient: keys.identity.recipient(),
@@ -148,6 +150,7 @@ impl Repository {
             };
             let wrapped = keys.wrap(id, recipients).map_err(RepositoryError::Keys)?;
             write(&directory.join(KEYS), &wrapped)?;
+            key_objects::note_recipients(directory, &wrapped, recipients)?;
             write_json(&directory.join(SPEC), &spec)?;
             failpoint::hit("backup.after-create-intent");
         }
@@ -210,7 +213,7 @@ impl Repository {
             return Err(RepositoryError::Exists(directory.to_owned()));
         }
         let spec = RepositorySpec {
-            version: 1,
+            version: FORMAT_VERSION,
             id: adopted.id,
             prefix: adopted.prefix,
             recipient: adopted.keys.identity.recipient(),
@@ -235,7 +238,7 @@ impl Repository {
         }
         let object = RepositoryObject {
             format: REPOSITORY_FORMAT.to_owned(),
-            version: 1,
+            version: FORMAT_VERSION,
             id: self.spec.id,
             created: self.spec.created,
         };
@@ -274,6 +277,7 @@ impl Repository {
     /// that it names is used again.
     fn give_up(&mut self, name: &CommitName) -> Result<(), RepositoryError> {
         tracing::warn!(commit = %name, "a snapshot that took more than a day is given up");
+        write(&self.directory.join(GIVEN_UP), name.to_string().as_bytes())?;
         write_head(&self.directory, name)?;
         self.head = Some(*name);
         let intent = self.directory.join(INTENT);
@@ -412,6 +416,10 @@ impl Repository {
         self.head
     }
 
+    pub(super) fn directory(&self) -> &Utf8Path {
+        &self.directory
+    }
+
     /// Where it is stored.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
@@ -453,6 +461,26 @@ pub fn read_local_spec(directory: &Utf8Path) -> Result<Option<RepositorySpec>, R
     }
 }
 
+/// The newest commit of a repository that this host knows was stored, without opening it; `None` where
+/// there is none.
+///
+/// # Errors
+/// The files cannot be read or are damaged.
+pub fn known_head(
+    directory: &Utf8Path,
+) -> Result<Option<(RepositoryId, CommitName)>, RepositoryError> {
+    let (Some(spec), Some(head)) = (read_local_spec(directory)?, read_head(directory)?) else {
+        return Ok(None);
+    };
+    let path = directory.join(GIVEN_UP);
+    let given_up = local_file::read(&path).map_err(local("read", &path))?;
+    if given_up.is_none_or(|name| name != head.to_string().as_bytes()) {
+        return Ok(Some((spec.id, head)));
+    }
+    let newest = local_snapshots(directory)?.into_iter().next();
+    Ok(newest.map(|record| (spec.id, record.name())))
+}
+
 /// The snapshots that this host made, newest first, from local records: no network, no lock.
 ///
 /// # Errors
@@ -490,11 +518,7 @@ pub fn forget_snapshots(
         if !is_gone(record) {
             continue;
         }
-        let name = CommitName {
-            epoch: record.epoch,
-            sequence: record.sequence,
-            digest: record.commit,
-        };
+        let name = record.name();
         let snapshots = directory.join(SNAPSHOTS);
         for file in [name.to_string(), format!("{name}.json")] {
             let path = snapshots.join(file);
@@ -506,9 +530,11 @@ pub fn forget_snapshots(
 }
 
 const SPEC: &str = "repository.json";
-const KEYS: &str = "keys.age";
+pub(super) const KEYS: &str = "keys.age";
 const PUBLISHED: &str = "published";
 const HEAD: &str = "head.json";
+/// The last commit that was given up, of which nobody can tell whether it is stored.
+const GIVEN_UP: &str = "given-up";
 const INDEX: &str = "index";
 const LOCK: &str = "lock";
 const SNAPSHOTS: &str = "snapshots";
@@ -518,7 +544,10 @@ const NEXT_INDEX: &str = "next-index";
 const NEXT_RECORD: &str = "next-record";
 const NEXT_COMMIT: &str = "next-commit";
 
-fn local(action: &'static str, path: &Utf8Path) -> impl FnOnce(io::Error) -> RepositoryError {
+pub(super) fn local(
+    action: &'static str,
+    path: &Utf8Path,
+) -> impl FnOnce(io::Error) -> RepositoryError {
     let path = path.to_owned();
     move |source| RepositoryError::Local {
         action,
@@ -553,7 +582,7 @@ fn make_directory(path: &Utf8Path) -> Result<(), RepositoryError> {
         .map_err(local("made", path))
 }
 
-fn write(path: &Utf8Path, bytes: &[u8]) -> Result<(), RepositoryError> {
+pub(super) fn write(path: &Utf8Path, bytes: &[u8]) -> Result<(), RepositoryError> {
     local_file::write(path, bytes).map_err(local("written", path))
 }
 
@@ -567,7 +596,7 @@ fn to_json(value: &impl Serialize, path: &Utf8Path) -> Result<Vec<u8>, Repositor
     Ok(bytes)
 }
 
-fn write_json(path: &Utf8Path, value: &impl Serialize) -> Result<(), RepositoryError> {
+pub(super) fn write_json(path: &Utf8Path, value: &impl Serialize) -> Result<(), RepositoryError> {
     write(path, &to_json(value, path)?)
 }
 
@@ -582,13 +611,13 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Utf8Path) -> Result<T, Repos
 fn read_spec(directory: &Utf8Path) -> Result<RepositorySpec, RepositoryError> {
     let path = directory.join(SPEC);
     let spec: RepositorySpec = read_json(&path)?;
-    if spec.version != 1 {
+    if spec.version != FORMAT_VERSION {
         return Err(RepositoryError::Damaged { path, source: None });
     }
     Ok(spec)
 }
 
-fn read_head(directory: &Utf8Path) -> Result<Option<CommitName>, RepositoryError> {
+pub(super) fn read_head(directory: &Utf8Path) -> Result<Option<CommitName>, RepositoryError> {
     let path = directory.join(HEAD);
     if !path.exists() {
         return Ok(None);

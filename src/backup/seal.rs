@@ -8,6 +8,7 @@ use age::x25519;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT_VERSION;
 use super::id::{ChunkId, Digest, RepositoryId, random};
 
 /// Longest key object, in bytes.
@@ -260,7 +261,7 @@ impl RepositoryKeys {
     ) -> Result<Vec<u8>, SealError> {
         let keys = WrappedKeys {
             format: KEYS_FORMAT.to_owned(),
-            version: 1,
+            version: FORMAT_VERSION,
             repository,
             identity: self.identity.to_text().expose_secret().to_owned(),
             chunk_id_key: self.chunk_id_key.clone(),
@@ -282,7 +283,7 @@ impl RepositoryKeys {
         let plain = open(identity, sealed, MAX_KEYS)?;
         let keys: WrappedKeys =
             serde_json::from_slice(&plain).map_err(|_| SealError::Keys(repository))?;
-        let fits = keys.format == KEYS_FORMAT && keys.version == 1;
+        let fits = keys.format == KEYS_FORMAT && keys.version == FORMAT_VERSION;
         if !fits || keys.repository != repository {
             return Err(SealError::Keys(repository));
         }
@@ -311,6 +312,23 @@ mod tests {
             open(&Identity::generate(), &sealed, 6),
             Err(SealError::Decrypt(_))
         ));
+    }
+
+    #[test]
+    fn nothing_may_follow_or_precede_an_age_file() {
+        let identity = Identity::generate();
+        let sealed = seal(std::iter::once(&identity.recipient()), b"secret").unwrap();
+        let after = [sealed.as_slice(), b"x"].concat();
+        let twice = [sealed.as_slice(), &sealed].concat();
+        let before = [b"x", sealed.as_slice()].concat();
+        for bytes in [
+            &after,
+            &twice,
+            &before,
+            &sealed[..sealed.len() - 1].to_vec(),
+        ] {
+            assert!(open(&identity, bytes, 1 << 20).is_err());
+        }
     }
 
     #[test]

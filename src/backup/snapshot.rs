@@ -9,11 +9,13 @@ use camino::Utf8PathBuf;
 use jiff::Timestamp;
 
 use super::capture::{Capture, CaptureError};
-use super::commit::{CommitDraft, ObjectRef, SignedCommit, Signer};
+use super::commit::{CommitDraft, ObjectRef, SignedCommit};
 use super::consolidate::consolidate;
+use super::envelope::Signer;
 use super::id::{Digest, random};
 use super::index::{Index, PackList, TreePart};
 use super::pack_list::{Arranged, ListObject, arrange};
+use super::padding;
 use super::pause::{Clock, Pause, PauseError, ResumeGuard};
 use super::pipeline::{Pipeline, PipelineError};
 use super::progress::{Progress, Stage};
@@ -315,7 +317,9 @@ impl Repository {
     async fn put_part(&self, text: Vec<u8>) -> Result<ObjectRef, SnapshotError> {
         let recipient = self.spec().recipient.clone();
         let sealed = tokio::task::spawn_blocking(move || {
-            let compressed = zstd::bulk::compress(&text, TREE_LEVEL).map_err(SealError::Payload)?;
+            let mut compressed =
+                zstd::bulk::compress(&text, TREE_LEVEL).map_err(SealError::Payload)?;
+            padding::pad(&mut compressed, 0);
             seal::seal(std::iter::once(&recipient), &compressed)
         })
         .await

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT_VERSION;
 use super::chunker::MAX_CHUNK;
 use super::entry::{Entry, EntryKind, Line, LineType, Piece};
 use super::id::{Digest, RepositoryId};
@@ -52,7 +53,7 @@ impl TreeWriter {
     pub fn new(repository: RepositoryId, labels: &Labels) -> Self {
         let header = TreeHeader {
             format: FORMAT.to_owned(),
-            version: 1,
+            version: FORMAT_VERSION,
             repository,
             labels: labels.clone(),
         };
@@ -115,7 +116,7 @@ fn ends_part(path: &[u8]) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// A line is not JSON of a known type.
-    #[error("line {line} of the tree is not an entry that version 1 knows")]
+    #[error("line {line} of the tree is not an entry that version 2 knows")]
     Json {
         /// Counted from 1 over all parts.
         line: u64,
@@ -124,7 +125,7 @@ pub enum TreeError {
         source: serde_json::Error,
     },
     /// The header is missing, of another version or of another repository.
-    #[error("the tree does not begin with the header of repository {0}, version 1")]
+    #[error("the tree does not begin with the header of repository {0}, version 2")]
     Header(RepositoryId),
     /// A line is well formed and must not be.
     #[error("line {line} of the tree ({path:?}) is refused: {reason}")]
@@ -243,7 +244,7 @@ impl<'a> TreeReader<'a> {
             .ok()
             .filter(|header: &TreeHeader| {
                 header.format == FORMAT
-                    && header.version == 1
+                    && header.version == FORMAT_VERSION
                     && header.repository == self.repository
             })
             .ok_or(TreeError::Header(self.repository))

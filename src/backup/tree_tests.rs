@@ -148,9 +148,9 @@ fn writing_through_a_symlink_is_refused() {
 #[case::nothing(b"")]
 #[case::no_newline(b"{}")]
 #[case::no_header(b"{\"type\":\"directory\",\"path\":\".\"}\n")]
-#[case::other_repository(b"{\"format\":\"tenantd-tree\",\"version\":1,\"repository\":\"00000000000000000000000000000000\",\"labels\":{}}\n")]
+#[case::other_repository(b"{\"format\":\"tenantd-tree\",\"version\":2,\"repository\":\"00000000000000000000000000000000\",\"labels\":{}}\n")]
 #[case::other_version(b"{\"format\":\"tenantd-tree\",\"version\":2,\"repository\":\"05050505050505050505050505050505\",\"labels\":{}}\n")]
-#[case::header_only(b"{\"format\":\"tenantd-tree\",\"version\":1,\"repository\":\"05050505050505050505050505050505\",\"labels\":{}}\n")]
+#[case::header_only(b"{\"format\":\"tenantd-tree\",\"version\":2,\"repository\":\"05050505050505050505050505050505\",\"labels\":{}}\n")]
 fn texts_that_are_no_tree_are_refused(#[case] text: &[u8]) {
     assert!(read(&[text.to_vec()]).is_err());
 }

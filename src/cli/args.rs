@@ -5,6 +5,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::generate::GenerateCommand;
+use super::keys::KeysCommand;
 use super::unit::UnitCommand;
 use crate::backup::BucketPrefix;
 use crate::tenant::TenantId;
@@ -147,6 +148,14 @@ pub enum Command {
                             tenantd prune --settings node.toml --credentials admin.key --yes\n  \
                             tenantd prune --store dir:/srv/backups --root-key root.pub --dry-run")]
     Prune(PruneArgs),
+    /// Show, certify, rotate and erase the keys that backups are signed and read with.
+    #[command(
+        after_help = "Examples:\n  tenantd keys show\n  tenantd keys rotate --identity key.txt --dry-run"
+    )]
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Bring back a tenant's state, or a whole node, from the backups.
     ///
     /// In place, the agent stops, its state is replaced as a whole, and it starts again; what
@@ -154,12 +163,13 @@ pub enum Command {
     /// --to, the snapshot is written beside it, and nothing else changes. With --node, an empty
     /// machine that was set up with `tenantd init` gets settings, specs and all tenants back.
     #[command(
-        override_usage = "tenantd restore <TENANT> [--snapshot N] [--identity FILE]\n       \
-                          tenantd restore <TENANT> --to <DIR> [--snapshot N] [--identity FILE]\n       \
-                          tenantd restore --node [--identity FILE]",
+        override_usage = "tenantd restore <TENANT> [--snapshot N | --allow-old] [--identity FILE]\n       \
+                          tenantd restore <TENANT> --to <DIR> [--snapshot N | --allow-old] [--identity FILE]\n       \
+                          tenantd restore --node [--identity FILE] [--allow-old]",
         after_help = "Examples:\n  tenantd restore acme\n  \
                             tenantd restore acme --snapshot 12 --identity key.txt\n  \
                             tenantd restore acme --snapshot 12 --to /var/tmp/acme\n  \
+                            tenantd restore acme --allow-old\n  \
                             tenantd restore --node --identity key.txt"
     )]
     Restore(RestoreArgs),
@@ -440,6 +450,10 @@ pub struct RestoreArgs {
     /// one on this host, if the operator left it there.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<Utf8PathBuf>,
+    /// Take the newest snapshot though it is older than this host, the node's heartbeat or [restore] in
+    /// node.toml says it should be.
+    #[arg(long, conflicts_with = "snapshot")]
+    pub allow_old: bool,
     #[command(flatten)]
     pub output: Output,
 }

@@ -60,6 +60,21 @@ fn listed(snapshots: Vec<SnapshotSummary>, now: Timestamp, paint: Paint) -> Stri
     }
     let mut table = Table::new(&HEADER, paint);
     for snapshot in snapshots {
+        if let Some(node) = snapshot.fork {
+            let unknown = || cell("-");
+            table.row(vec![
+                cell(snapshot.tenant),
+                cell(snapshot.snapshot),
+                cell(age(now, snapshot.taken_at)),
+                cell(snapshot.taken_at.strftime("%Y-%m-%d %H:%M:%S UTC")),
+                unknown(),
+                unknown(),
+                unknown(),
+                unknown(),
+                cell(format!("fork, not restored: by node {node}")),
+            ]);
+            continue;
+        }
         table.row(vec![
             cell(snapshot.tenant),
             cell(snapshot.snapshot),
@@ -95,14 +110,21 @@ mod tests {
             } else {
                 vec![]
             },
+            fork: None,
+        };
+        let fork = SnapshotSummary {
+            fork: Some("SHA256:abc, epoch 7".to_owned()),
+            ..snapshot("acme", 13, "2026-05-04T10:15:00Z", 0)
         };
         let snapshots = vec![
             snapshot("(node)", 1, "2026-05-01T12:00:00Z", 900),
+            fork,
             snapshot("acme", 12, "2026-05-04T11:15:00Z", 3 << 20),
         ];
         insta::assert_snapshot!(listed(snapshots, samples::now(), Paint(false)), @r"
         TENANT  SNAPSHOT  TAKEN       TIME                     FILES  SIZE      SENT      PAUSE  KEPT BY
         (node)  1         3 days ago  2026-05-01 12:00:00 UTC  42     5.00 MiB  900 B     12 ms  -
+        acme    13        1 h ago     2026-05-04 10:15:00 UTC  -      -         -         -      fork, not restored: by node SHA256:abc, epoch 7
         acme    12        45 min ago  2026-05-04 11:15:00 UTC  42     5.00 MiB  3.00 MiB  12 ms  newest, hourly
         ");
     }

@@ -10,6 +10,7 @@ use super::client::ClientError;
 use super::console::Paint;
 use super::exit::Exit;
 use crate::api::Problem;
+use crate::backup::{KeyError, SealError};
 use crate::daemon::DaemonError;
 use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
@@ -89,6 +90,12 @@ pub enum CliError {
         "the daemon is absent, and only root can check the host without it: sudo tenantd doctor"
     )]
     DoctorNeedsRoot(#[source] ClientError),
+    /// A key or certificate cannot be used or made.
+    #[error("the certificate cannot be made")]
+    Signing(#[source] KeyError),
+    /// An identity is none.
+    #[error("the identity given cannot be used")]
+    Identity(#[source] SealError),
     /// The terminal could not be used.
     #[error("the terminal cannot be used")]
     Terminal(#[source] io::Error),
@@ -147,14 +154,19 @@ impl CliError {
             Self::Client(error) | Self::DoctorNeedsRoot(error) => error.exit(),
             Self::Several { failures, .. } => Exit::of_all(failures.iter().map(problem_exit)),
             Self::Usage(_) => Exit::Usage,
-            Self::NoSpecs(_) | Self::NotText(_) => Exit::Invalid,
+            Self::NoSpecs(_) | Self::NotText(_) | Self::Signing(_) | Self::Identity(_) => {
+                Exit::Invalid
+            }
             Self::Unknown { .. } | Self::NothingToCompare(_) => Exit::NotFound,
             Self::Init(error) => match **error {
                 InitError::Done(_) => Exit::Conflict,
                 _ => Exit::Invalid,
             },
             Self::Protect(error) => match **error {
-                ProtectError::NotEmpty | ProtectError::DirectoryExists(_) => Exit::Conflict,
+                ProtectError::NotEmpty
+                | ProtectError::NotRemoved(_)
+                | ProtectError::StateLeft(..)
+                | ProtectError::DirectoryExists(_) => Exit::Conflict,
                 ProtectError::NoRepository(_) | ProtectError::NoSnapshot { .. } => Exit::NotFound,
                 _ => Exit::Failed,
             },

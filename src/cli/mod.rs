@@ -6,6 +6,7 @@ mod args;
 mod backup;
 mod catalog;
 mod client;
+mod confirm;
 mod console;
 mod error;
 mod exec;
@@ -14,6 +15,7 @@ mod follow;
 mod generate;
 mod human;
 mod init;
+mod keys;
 mod life;
 mod log;
 mod logs;
@@ -68,6 +70,10 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
             let runtime = runtime(&mut Builder::new_current_thread())?;
             done(runtime.block_on(prune::run(console, &Layout::default(), args)))
         }
+        Command::Keys { command } => {
+            let runtime = runtime(&mut Builder::new_current_thread())?;
+            done(runtime.block_on(keys::run(console, &Layout::default(), command)))
+        }
         Command::Serve => {
             log::init();
             let runtime = runtime(Builder::new_multi_thread().worker_threads(2))?;
@@ -119,6 +125,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         | Command::Generate { .. }
         | Command::Init(_)
         | Command::Prune(_)
+        | Command::Keys { .. }
         | Command::Serve => Ok(()),
     })
 }

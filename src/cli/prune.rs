@@ -2,11 +2,11 @@
 //! It needs no daemon, so that it can run where the host's key does not reach.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
 
 use camino::Utf8Path;
 
 use super::args::PruneArgs;
+use super::confirm::confirm;
 use super::console::{Console, Paint};
 use super::error::CliError;
 use super::human::{bytes, counted};
@@ -23,7 +23,10 @@ use crate::protect::{PruneRequest, Pruned, prune};
 pub async fn run(console: Console, layout: &Layout, args: PruneArgs) -> Result<(), CliError> {
     let request = request(layout, &args)?;
     if !args.yes && !args.dry_run {
-        confirm(&request.store.url)?;
+        confirm(&format!(
+            "This deletes from {} what no snapshot that is kept needs.",
+            request.store.url
+        ))?;
     }
     let pruned = prune(layout, &request).await?;
     if args.output.json {
@@ -104,32 +107,6 @@ fn missing(option: &str, default: &Utf8Path) -> CliError {
     CliError::Usage(format!(
         "there is no {default} here: give {option}, or --settings with a copy of the host's node.toml"
     ))
-}
-
-/// Lets the operator say yes; without a terminal there is nobody to ask.
-fn confirm(url: &str) -> Result<(), CliError> {
-    if !io::stdin().is_terminal() {
-        return Err(CliError::Usage(format!(
-            "this deletes snapshots from {url}; without a terminal to ask on, give --yes, or look first with --dry-run"
-        )));
-    }
-    let mut prompt = io::stderr().lock();
-    let asked = write!(
-        prompt,
-        "This deletes from {url} what no snapshot that is kept needs.\nType `yes` to go on: "
-    );
-    asked
-        .and_then(|()| prompt.flush())
-        .map_err(CliError::Terminal)?;
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .map_err(CliError::Input)?;
-    if answer.trim() == "yes" {
-        Ok(())
-    } else {
-        Err(CliError::Declined)
-    }
 }
 
 const HEADER: [&str; 7] = [
@@ -241,7 +218,7 @@ mod tests {
             epoch: 1,
             snapshot: number,
             commit: Digest::of(b"x"),
-            host: "node-a".to_owned(),
+            node: "SHA256:abc".to_owned(),
             taken_at: samples::at("2026-05-04T11:15:00Z"),
             stored_at: samples::at("2026-05-04T11:16:00Z"),
             kept_by: kept_by.iter().copied().collect(),

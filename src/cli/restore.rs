@@ -1,5 +1,6 @@
 //! `restore`: in place through the daemon; beside a tenant, or of a whole node, in this process.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -21,7 +22,7 @@ use crate::host::files;
 use crate::host::systemd::{JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
 use crate::node::KeyFiles;
-use crate::protect;
+use crate::protect::{self, RestoreReport, Wanted};
 use crate::state::Operation;
 use crate::tenant::TenantId;
 
@@ -32,24 +33,25 @@ const IDENTITY_LIMIT: u64 = 64 * 1024;
 pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result<(), CliError> {
     let identity = args.identity.as_deref().map(read_identity).transpose()?;
     match (args.tenant, args.to) {
-        (None, _) => restore_node(console, &Layout::default(), identity.map(Into::into)).await,
+        (None, _) => {
+            let identity = identity.map(SecretString::from);
+            restore_node(console, &Layout::default(), identity, args.allow_old).await
+        }
         (Some(tenant), Some(directory)) => {
             let identity = identity.map(SecretString::from);
             let layout = Layout::default();
-            restore_beside(
-                console,
-                &layout,
-                &tenant,
-                args.snapshot,
-                &directory,
-                identity.as_ref(),
-            )
-            .await
+            let wanted = Wanted {
+                snapshot: args.snapshot,
+                identity: identity.as_ref(),
+                allow_old: args.allow_old,
+            };
+            restore_beside(console, &layout, &tenant, wanted, &directory).await
         }
         (Some(tenant), None) => {
             let request = RestoreRequest {
                 snapshot: args.snapshot,
                 identity,
+                allow_old: args.allow_old,
             };
             in_place(client, console, &tenant, &request, args.output.json).await
         }
@@ -82,16 +84,14 @@ async fn restore_beside(
     console: Console,
     layout: &Layout,
     tenant: &TenantId,
-    snapshot: Option<u64>,
+    wanted: Wanted<'_>,
     directory: &Utf8Path,
-    identity: Option<&SecretString>,
 ) -> Result<(), CliError> {
     let settings = daemon::read_settings(layout)?;
     let progress = Arc::new(Silent);
-    let report = protect::restore_beside(
-        layout, &settings, tenant, snapshot, directory, identity, progress,
-    )
-    .await?;
+    let report =
+        protect::restore_beside(layout, &settings, tenant, wanted, directory, progress).await?;
+    console.tell(&warnings(&report));
     console.print(&format!(
         "restored snapshot {} of {tenant} ({}) into {directory}: {} files, {}\n",
         report.snapshot,
@@ -106,6 +106,7 @@ async fn restore_node(
     console: Console,
     layout: &Layout,
     identity: Option<SecretString>,
+    allow_old: bool,
 ) -> Result<(), CliError> {
     let settings = daemon::read_settings(layout)?;
     let identity = match identity {
@@ -120,7 +121,8 @@ async fn restore_node(
     let systemd = Systemd::connect().await?;
     systemd.stop(DAEMON).await?;
     let (report, tenants) =
-        protect::restore_node(layout, &settings, &identity, Arc::new(Silent)).await?;
+        protect::restore_node(layout, &settings, &identity, allow_old, Arc::new(Silent)).await?;
+    console.tell(&warnings(&report));
     console.print(&format!(
         "the node is back as of {}: {}; their state follows\n",
         report.taken_at,
@@ -131,6 +133,27 @@ async fn restore_node(
     let total = tenants.len();
     let failures = bring_back(console, &systemd, tenants).await;
     output::all_well(failures, total)
+}
+
+/// What the operator should know of what was restored: that it is old, and that somebody else has written.
+fn warnings(report: &RestoreReport) -> String {
+    let mut text = String::new();
+    if let Some(doubt) = &report.doubt {
+        let _ = writeln!(text, "warning: this is old, as allowed: {doubt}");
+    }
+    if let Some(newest) = report.forks.first() {
+        let _ = writeln!(
+            text,
+            "warning: {} not on the chain that was restored, the newest number {} of {} by node {} \
+             in epoch {}: that node was replaced, or somebody has its key",
+            human::counted(report.forks.len(), "snapshot"),
+            newest.snapshot,
+            newest.taken_at,
+            newest.node,
+            newest.epoch,
+        );
+    }
+    text
 }
 
 /// Has every tenant's restore unit run, those of held tenants too: nothing else would start

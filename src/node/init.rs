@@ -4,8 +4,10 @@ use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::backup_settings::BackupSettings;
 use super::fitness::Unfit;
 use super::keys::{KeyFiles, NodeKeyError};
+use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use super::settings::{KeySettings, NodeSettings, StoreSettings, StoreSettingsError, StoreTarget};
 use crate::backup::{
@@ -136,7 +138,7 @@ pub fn init(
     )?;
     // Seconds since 1970: a node that is made later has a higher epoch without asking anybody.
     let epoch = u32::try_from(now.as_second()).unwrap_or(1);
-    let statement = NodeStatement::new(node.public(), epoch, &request.name);
+    let statement = NodeStatement::new(node.public(), epoch);
     files::write(&keys.statement(), statement.to_line().as_bytes(), 0o644)?;
 
     let (root, root_text, unsigned) = if let Some(root) = given_root {
@@ -144,7 +146,7 @@ pub fn init(
     } else {
         let root = RootKey::generate().map_err(InitError::Key)?;
         let certificate = root
-            .certify(&node.public(), epoch, &request.name)
+            .certify(&node.public(), epoch)
             .map_err(InitError::Key)?;
         files::write(&keys.certificate(), certificate.to_text().as_bytes(), 0o644)?;
         let text = root.to_openssh().map_err(InitError::Key)?;
@@ -164,6 +166,8 @@ pub fn init(
         allow_missing_controllers: request.allow_missing_controllers,
         shutdown_budget_seconds: super::settings::SHUTDOWN_BUDGET_SECONDS,
         store: request.store.clone(),
+        backup: BackupSettings::default(),
+        restore: RestoreSettings::default(),
         retention: RetentionSettings::default(),
         keys: KeySettings {
             root: root.to_string(),
@@ -301,12 +305,12 @@ mod tests {
 
         let epoch = 1;
         let foreign = RootKey::generate().unwrap();
-        let bad = foreign.certify(&report.node_key, epoch, "host-1").unwrap();
+        let bad = foreign.certify(&report.node_key, epoch).unwrap();
         assert!(install_certificate(&layout, &report.settings, &bad.to_text()).is_err());
         let other = NodeKey::generate().unwrap().public();
-        let bad = root.certify(&other, epoch, "host-1").unwrap();
+        let bad = root.certify(&other, epoch).unwrap();
         assert!(install_certificate(&layout, &report.settings, &bad.to_text()).is_err());
-        let good = root.certify(&report.node_key, epoch, "host-1").unwrap();
+        let good = root.certify(&report.node_key, epoch).unwrap();
         install_certificate(&layout, &report.settings, &good.to_text()).unwrap();
         assert!(keys.signer().is_ok());
     }

@@ -1,15 +1,19 @@
 //! The host itself: `node.toml`, its keys, `init`, `doctor`.
 //! It never decides anything about a tenant.
 
+mod backup_settings;
 pub mod doctor;
 pub mod fitness;
 mod init;
 mod keys;
+mod restore_settings;
 mod retention;
 mod settings;
 
+pub use backup_settings::BackupSettings;
 pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
+pub use restore_settings::{Moment, RestoreSettings};
 pub use retention::RetentionSettings;
 pub use settings::{
     KeySettings, NodeSettings, SettingsError, StoreSettings, StoreSettingsError, StoreTarget,

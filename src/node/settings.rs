@@ -6,6 +6,8 @@ use std::fmt::Write;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::backup_settings::BackupSettings;
+use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use crate::object_store::{EndpointError, S3Settings, StoreUrl, StoreUrlError};
 
@@ -24,6 +26,12 @@ pub struct NodeSettings {
     /// Where snapshots are kept.
     #[serde(default)]
     pub store: StoreSettings,
+    /// How often snapshots are made.
+    #[serde(default)]
+    pub backup: BackupSettings,
+    /// How new a snapshot must be to be restored without anybody naming it.
+    #[serde(default)]
+    pub restore: RestoreSettings,
     /// How long snapshots are kept.
     #[serde(default)]
     pub retention: RetentionSettings,
@@ -194,6 +202,14 @@ pub enum SettingsError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// systemd could not keep such an interval.
+    #[error("{path}: [backup] cannot be used: {fault}")]
+    Backup {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// It names nobody who could read the backups.
     #[error("{path}: keys.recipients is empty, so nobody could ever read a backup")]
     NoRecipient {
@@ -211,6 +227,10 @@ impl NodeSettings {
         })?;
         if settings.keys.recipients.is_empty() {
             return Err(SettingsError::NoRecipient { path: path.clone() });
+        }
+        if let Some(fault) = settings.backup.fault() {
+            let path = path.clone();
+            return Err(SettingsError::Backup { path, fault });
         }
         if let Some(fault) = settings.retention.fault() {
             let path = path.clone();
@@ -262,6 +282,11 @@ impl NodeSettings {
              [store]\n\
              {store}\
              \n\
+             # How often snapshots are made, from 5min to 1d; what has not changed is not stored again.\n\
+             [backup]\n\
+             {backup}\
+             {restore}\
+             \n\
              # What `tenantd prune` keeps: all `within` this time before the newest, and the first of so\n\
              # many hours, days, weeks, months and years. Nothing goes sooner than `grace`.\n\
              [retention]\n\
@@ -274,6 +299,8 @@ impl NodeSettings {
             name = quoted(&self.name),
             allow = self.allow_missing_controllers,
             budget = self.shutdown_budget_seconds,
+            backup = self.backup.to_toml(),
+            restore = self.restore.to_toml(),
             retention = self.retention.to_toml(),
             root = quoted(&self.keys.root),
             recipients = recipients.join(", "),
@@ -298,6 +325,13 @@ mod tests {
                 region: Some("garage".to_owned()),
                 path_style: false,
                 credentials: Some("/etc/tenantd/s3".into()),
+            },
+            backup: BackupSettings {
+                interval: "15min".parse().unwrap(),
+            },
+            restore: RestoreSettings {
+                max_age: Some("3d".parse().unwrap()),
+                ..RestoreSettings::default()
             },
             retention: RetentionSettings {
                 daily: 30,

@@ -5,8 +5,10 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 
 use crate::backup::collect::CollectError;
+use crate::backup::freshness::Stale;
 use crate::backup::{
-    KeyError, RemoteError, RepositoryError, RestoreError, SealError, SnapshotError,
+    BeatError, KeyError, RemoteError, RepositoryError, RestoreError, RewrapError, SealError,
+    SnapshotError,
 };
 use crate::host::files::FileError;
 use crate::node::{NodeKeyError, StoreSettingsError};
@@ -100,6 +102,43 @@ pub enum ProtectError {
         #[source]
         source: RestoreError,
     },
+    /// The newest snapshot is not as new as it should be.
+    #[error(
+        "{name} was not restored, because its newest snapshot in the store is older than it should \
+         be. Look for the missing ones first, among the store's hidden versions too; `--allow-old`, \
+         or `allow-old = true` under [restore] in node.toml, takes what there is"
+    )]
+    Stale {
+        /// The tenant, or the node.
+        name: String,
+        /// What was found and what was expected.
+        #[source]
+        source: Stale,
+    },
+    /// The node's heartbeat was not stored.
+    #[error("the node's heartbeat, which says what the newest snapshots are, was not stored")]
+    Heartbeat(#[source] BeatError),
+    /// The keys of a repository were not wrapped anew.
+    #[error("the keys of {name} were not wrapped for the recipients of node.toml")]
+    Rewrap {
+        /// The tenant, or the node.
+        name: String,
+        /// Why.
+        #[source]
+        source: RewrapError,
+    },
+    /// A tenant that is to be erased is still here.
+    #[error(
+        "tenant {0} is still on this host, and its next backups could not be read by anybody; \
+         `tenantd remove {0} --purge` first"
+    )]
+    NotRemoved(TenantId),
+    /// What a tenant that is to be erased has left on this host.
+    #[error(
+        "tenant {0} is removed, but its state is still in {1} and can be read there; delete that \
+         directory first"
+    )]
+    StateLeft(TenantId, Utf8PathBuf),
     /// What an order asked for did not come about, and the order is gone.
     #[error(transparent)]
     Ordered(Box<ProtectError>),

@@ -4,7 +4,10 @@
 
 mod error;
 mod exchange;
+mod forks;
 mod freeze;
+mod heartbeat;
+mod keys;
 mod node;
 mod node_restore;
 mod opened;
@@ -15,12 +18,19 @@ mod restore;
 mod shutdown;
 mod store;
 mod tenant;
+#[cfg(test)]
+mod trust_tests;
 
 pub use error::ProtectError;
 pub use exchange::discard_replaced;
+pub use forks::Fork;
+pub use keys::{
+    Erasure, ErasureStatus, KeyReport, NodeKeyReport, RepositoryReport, Rotated, erase_keys,
+    rotate_keys, show_keys,
+};
 pub use node::back_up_node;
 pub use node_restore::restore_node;
-pub use opened::{RestoreReport, has_identity};
+pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use report::{BackupReport, Outcome, read_report, take_restore_report};

@@ -1,12 +1,13 @@
 //! The node's own repository: what is needed to have every tenant again on an empty machine.
 //! It holds settings, specs, the state database and the catalogue of tenants' repositories.
 
-use std::fs;
 use std::sync::Arc;
+use std::{fs, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::ProtectError;
+use super::heartbeat::beat;
 use super::report::{BackupReport, write_report};
 use super::tenant::{Haste, NODE, Source, repositories, snapshot, tenants};
 use crate::backup::{NobodyWrites, Silent};
@@ -19,7 +20,7 @@ use crate::state::copy_database;
 /// Largest file that is part of the node's state, apart from the database.
 const LIMIT: u64 = 4 * 1024 * 1024;
 
-/// Backs up the node itself.
+/// Backs up the node itself, and says in a heartbeat which snapshot of each tenant is the newest.
 pub async fn back_up_node(
     layout: &Layout,
     settings: &NodeSettings,
@@ -36,6 +37,7 @@ pub async fn back_up_node(
     let pause = Arc::new(NobodyWrites);
     let report = snapshot(layout, settings, source, pause, haste, Arc::new(Silent)).await?;
     write_report(layout, None, &report)?;
+    beat(layout, settings).await?;
     Ok(report)
 }
 
@@ -59,6 +61,11 @@ fn parts(layout: &Layout) -> Vec<(Utf8PathBuf, Utf8PathBuf)> {
     for name in repositories(layout).iter().filter(|name| *name != NODE) {
         let spec = layout.repository_dir(name).join("repository.json");
         parts.push((spec, format!("repositories/{name}/repository.json").into()));
+    }
+    let erasures = layout.erasures_dir();
+    for entry in erasures.read_dir_utf8().into_iter().flatten().flatten() {
+        let name = Utf8Path::new("erasures").join(entry.file_name());
+        parts.push((entry.path().to_owned(), name));
     }
     for tenant in tenants(layout) {
         let place = Utf8PathBuf::from(format!("tenants/{tenant}"));
@@ -89,16 +96,41 @@ fn gather(layout: &Layout, staging: &Utf8Path) -> Result<(), ProtectError> {
         wanted.push(to);
     }
     prune(staging, staging, &wanted)?;
-    let database = staging.join(DATABASE);
-    files::remove(&database)?;
-    if layout.database().exists()
-        && let Err(error) = copy_database(&layout.database(), &database)
-    {
+    stage_database(layout, staging)
+}
+
+/// Copies the database, unless nothing in it has changed: its copy then stays the file that it was.
+fn stage_database(layout: &Layout, staging: &Utf8Path) -> Result<(), ProtectError> {
+    let (staged, copy) = (staging.join(DATABASE), staging.with_extension("db"));
+    files::remove(&copy)?;
+    if !layout.database().exists() {
+        files::remove(&staged)?;
+        return Ok(());
+    }
+    if let Err(error) = copy_database(&layout.database(), &copy) {
         // A part of a database is nothing, and takes room on a disk that may be full.
-        files::remove(&database)?;
+        files::remove(&copy)?;
         return Err(error.into());
     }
+    let failed = |verb, path: &Utf8Path| {
+        let path = path.to_owned();
+        move |source| FileError::Io { verb, path, source }
+    };
+    if staged.exists() && have_same_bytes(&staged, &copy).map_err(failed("read", &copy))? {
+        files::remove(&copy)?;
+        return Ok(());
+    }
+    fs::rename(&copy, &staged).map_err(failed("rename", &copy))?;
     Ok(())
+}
+
+fn have_same_bytes(a: &Utf8Path, b: &Utf8Path) -> io::Result<bool> {
+    let hash = |path: &Utf8Path| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs::File::open(path)?)?;
+        io::Result::Ok(hasher.finalize())
+    };
+    Ok(hash(a)? == hash(b)?)
 }
 
 /// The state database's name in the snapshot.

@@ -5,18 +5,25 @@ use std::fs;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ProtectError;
 use super::exchange::aside;
+use super::forks::forks;
+use super::heartbeat::said;
 use super::node::DATABASE;
-use super::opened::{FROM_CATALOGUE, Opened, RestoreReport, trust};
+use super::opened::{FROM_CATALOGUE, Opened, RestoreReport, judge_head, trust};
 use super::order::{RestoreOrder, write_order};
 use super::store::{Patience, open_store};
 use super::tenant::NODE;
-use crate::backup::{Identity, Progress, RemoteError, RemoteRepository, RestoreError};
-use crate::host::dirs;
+use crate::backup::freshness::Evidence;
+use crate::backup::{
+    Identity, Progress, RemoteError, RemoteRepository, RepositoryKeys, RestoreError, SignedCommit,
+    Snapshots,
+};
 use crate::host::files::{self, FileError};
+use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::node::NodeSettings;
 use crate::tenant::TenantId;
@@ -30,12 +37,13 @@ pub async fn restore_node(
     layout: &Layout,
     settings: &NodeSettings,
     identity: &SecretString,
+    allow_old: bool,
     progress: Arc<dyn Progress>,
 ) -> Result<(RestoreReport, Vec<TenantId>), ProtectError> {
     if !super::tenants(layout).is_empty() {
         return Err(ProtectError::NotEmpty);
     }
-    let opened = find(settings, identity).await?;
+    let opened = find(settings, identity, allow_old).await?;
     let restored = layout.data_dir().join("restoring-node");
     dirs::remove_tree(&restored)?;
     let report = opened.restore("the node", &restored, progress).await?;
@@ -49,6 +57,7 @@ pub async fn restore_node(
             &RestoreOrder {
                 snapshot: None,
                 identity,
+                allow_old,
                 until_done: true,
             },
         )?;
@@ -57,43 +66,90 @@ pub async fn restore_node(
     Ok((report, tenants))
 }
 
+/// A node's repository that the identity can read, and its newest snapshot.
+struct Candidate {
+    remote: RemoteRepository,
+    snapshots: Snapshots,
+    commit: SignedCommit,
+    keys: RepositoryKeys,
+    /// Whether the snapshot is of a node of this one's name.
+    is_namesake: bool,
+}
+
+impl Candidate {
+    /// Of the nodes that share a store, the one of this name comes first, then the one that was
+    /// certified last, then the newest.
+    fn rank(&self) -> (bool, u32, Timestamp) {
+        (
+            self.is_namesake,
+            self.commit.name.epoch,
+            self.commit.commit.time,
+        )
+    }
+}
+
 /// The newest snapshot of a node in the store that the identity can read. Which of the
 /// repositories are nodes' is inside their ciphertext, so each is asked.
-async fn find(settings: &NodeSettings, identity: &SecretString) -> Result<Opened, ProtectError> {
+async fn find(
+    settings: &NodeSettings,
+    identity: &SecretString,
+    allow_old: bool,
+) -> Result<Opened, ProtectError> {
     let store = open_store(&settings.store, Patience::Usual)?;
     let failed = |source: RemoteError| ProtectError::Restore {
         name: "the node".to_owned(),
         source: RestoreError::Remote(source),
     };
     let identities = [Identity::from_text(identity).map_err(ProtectError::Recipient)?];
-    let mut newest: Option<(Opened, _)> = None;
+    let mut newest: Option<Candidate> = None;
     for prefix in RemoteRepository::find(&*store).await.map_err(failed)? {
+        let trust = trust(settings)?;
         let candidate = async {
-            let trust = trust(settings)?;
-            let remote = RemoteRepository::open(Arc::clone(&store), prefix, None, trust)
-                .await
-                .map_err(failed)?;
-            let snapshots = remote.snapshots().await.map_err(failed)?;
-            let commit = snapshots.newest().map_err(failed)?.clone();
-            let keys = remote.unlock(&commit, &identities).await.map_err(failed)?;
-            let tree = remote.tree(&commit, &keys).await.map_err(failed)?;
-            Ok::<_, ProtectError>((remote, commit, keys, tree.header.labels))
+            let remote = RemoteRepository::open(Arc::clone(&store), prefix, None, trust).await?;
+            let snapshots = remote.snapshots().await?;
+            let commit = snapshots.newest()?.clone();
+            let keys = remote.unlock(&commit, &identities).await?;
+            let labels = remote.tree(&commit, &keys).await?.header.labels;
+            let says = |label: &str, value: &str| labels.get(label).is_some_and(|v| v == value);
+            Ok(says("kind", "node").then(|| Candidate {
+                is_namesake: says("node", &settings.name),
+                remote,
+                snapshots,
+                commit,
+                keys,
+            }))
         };
-        let (remote, commit, keys, labels) = match candidate.await {
-            Ok(found) => found,
+        match candidate.await {
+            Ok(Some(found)) if newest.as_ref().is_none_or(|n| found.rank() > n.rank()) => {
+                newest = Some(found);
+            }
+            Ok(_) => {}
             Err(error) => {
                 // Another operator's, or empty: not ours to restore from.
+                let error: RemoteError = error;
                 tracing::debug!(%prefix, error = &error as &dyn std::error::Error, "passed over");
-                continue;
             }
-        };
-        let time = commit.commit.time;
-        let is_node = labels.get("kind").is_some_and(|kind| kind == "node");
-        if is_node && newest.as_ref().is_none_or(|(_, newest)| time > *newest) {
-            newest = Some((Opened::new(remote, commit, keys), time));
         }
     }
-    newest.map(|(opened, _)| opened).ok_or(ProtectError::NoNode)
+    let found = newest.ok_or(ProtectError::NoNode)?;
+    let beat = found.remote.heartbeat().await.map_err(failed)?;
+    let evidence = Evidence {
+        head: found.commit.name,
+        time: found.commit.commit.time,
+        unreadable: found.snapshots.unreadable(),
+        seen: None,
+        word: beat.map(|beat| said(&beat, found.remote.id())),
+        now: clock::now(),
+    };
+    let doubt = judge_head("the node", settings, allow_old, &evidence)?;
+    let forks = forks(&found.snapshots, &found.snapshots.chain().map_err(failed)?);
+    Ok(Opened::new(
+        found.remote,
+        found.commit,
+        found.keys,
+        forks,
+        doubt,
+    ))
 }
 
 /// Copies the restored files to their places. The database comes last: it says that the
@@ -106,6 +162,7 @@ fn put_in_place(layout: &Layout, restored: &Utf8Path) -> Result<Vec<TenantId>, P
     ] {
         copy_all(&restored.join(name), &directory, 0o644)?;
     }
+    copy_all(&restored.join("erasures"), &layout.erasures_dir(), 0o600)?;
     let mut tenants = Vec::new();
     for name in names(&restored.join("tenants"))? {
         let Ok(tenant) = name.parse::<TenantId>() else {

@@ -9,12 +9,15 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::ProtectError;
+use super::forks::{Fork, forks, remember};
+use super::heartbeat::{known_head, word};
 use super::store::{Patience, credentials_directory, open_store};
+use crate::backup::freshness::{Evidence, Stale, judge};
 use crate::backup::{
-    self, Identity, Progress, PublicKey, RemoteRepository, Repository, RepositorySpec,
+    self, Chain, Identity, Progress, PublicKey, RemoteRepository, Repository, RepositorySpec,
     RestoreError, RestoreRequest, SignedCommit, Snapshots, Trust,
 };
-use crate::host::dirs;
+use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::node::{KeyFiles, NodeSettings};
 
@@ -34,6 +37,22 @@ pub struct RestoreReport {
     pub fetched_bytes: u64,
     /// Commits that were passed over: forks, and those that do not verify.
     pub passed_over: u64,
+    /// Those of them that a trusted node signed, newest first: another node, or one that was replaced,
+    /// has written to this repository as well.
+    pub forks: Vec<Fork>,
+    /// Why it was not new enough, where that was allowed.
+    pub doubt: Option<String>,
+}
+
+/// Which snapshot to take, and with what.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// The snapshot's number; the newest when none.
+    pub snapshot: Option<u64>,
+    /// The identity to read it with; that of the host when none.
+    pub identity: Option<&'a SecretString>,
+    /// Take the newest that there is, though it is older than it should be.
+    pub allow_old: bool,
 }
 
 /// A file in a repository's local directory that says: this came with the node's catalogue,
@@ -65,6 +84,8 @@ pub(super) struct Opened {
     commit: SignedCommit,
     keys: backup::RepositoryKeys,
     passed_over: u64,
+    forks: Vec<Fork>,
+    doubt: Option<Stale>,
     is_newest: bool,
 }
 
@@ -74,31 +95,51 @@ pub(super) async fn open(
     settings: &NodeSettings,
     name: &str,
     spec: &RepositorySpec,
-    snapshot: Option<u64>,
-    identity: Option<&SecretString>,
+    wanted: Wanted<'_>,
 ) -> Result<Option<Opened>, ProtectError> {
     let store = open_store(&settings.store, Patience::Usual)?;
     let failed = |source| ProtectError::Restore {
         name: name.to_owned(),
         source: RestoreError::Remote(source),
     };
-    let remote = RemoteRepository::open(store, spec.prefix, Some(spec.id), trust(settings)?)
-        .await
-        .map_err(failed)?;
+    let remote = RemoteRepository::open(
+        Arc::clone(&store),
+        spec.prefix,
+        Some(spec.id),
+        trust(settings)?,
+    )
+    .await
+    .map_err(failed)?;
     let snapshots = remote.snapshots().await.map_err(failed)?;
     if snapshots.commits.is_empty() && snapshots.refused.is_empty() {
         return Ok(None);
     }
     let chain = snapshots.chain().map_err(failed)?;
     let newest = snapshots.newest().map_err(failed)?;
-    let commit = match snapshot {
-        None => newest,
-        Some(number) => on_chain(&snapshots, number).ok_or_else(|| ProtectError::NoSnapshot {
-            name: name.to_owned(),
-            snapshot: number,
-        })?,
+    let forks = forks(&snapshots, &chain);
+    remember(&layout.repository_dir(name), &forks)?;
+    let mut doubt = None;
+    let commit = match wanted.snapshot {
+        None => {
+            let evidence = Evidence {
+                head: newest.name,
+                time: newest.commit.time,
+                unreadable: snapshots.unreadable(),
+                seen: known_head(&layout.repository_dir(name), name)?.map(|(_, head)| head),
+                word: word(layout, settings, &store, name, spec.id).await?,
+                now: clock::now(),
+            };
+            doubt = judge_head(name, settings, wanted.allow_old, &evidence)?;
+            newest
+        }
+        Some(number) => {
+            numbered(&snapshots, &chain, number).ok_or_else(|| ProtectError::NoSnapshot {
+                name: name.to_owned(),
+                snapshot: number,
+            })?
+        }
     };
-    let identities = match identity {
+    let identities = match wanted.identity {
         Some(text) => vec![Identity::from_text(text).map_err(ProtectError::Recipient)?],
         None => KeyFiles::new(layout)
             .operator_identity(credentials_directory().as_deref())?
@@ -109,23 +150,47 @@ pub(super) async fn open(
         return Err(ProtectError::NoIdentity(name.to_owned()));
     }
     let keys = remote.unlock(commit, &identities).await.map_err(failed)?;
-    let (commit, is_newest) = (commit.clone(), commit.name == newest.name);
-    let passed_over = (snapshots.refused.len() + chain.forks.len()) as u64;
     Ok(Some(Opened {
+        is_newest: commit.name == newest.name,
+        commit: commit.clone(),
+        passed_over: (snapshots.refused.len() + chain.forks.len()) as u64,
+        forks,
+        doubt,
         remote,
-        commit,
         keys,
-        passed_over,
-        is_newest,
     }))
 }
 
-/// The snapshot of this number in the highest epoch that has it.
-fn on_chain(snapshots: &Snapshots, number: u64) -> Option<&SignedCommit> {
-    snapshots
+/// Judges the head of a repository. What the operator allows nevertheless is told.
+pub(super) fn judge_head(
+    name: &str,
+    settings: &NodeSettings,
+    allow_old: bool,
+    evidence: &Evidence,
+) -> Result<Option<Stale>, ProtectError> {
+    match judge(&settings.restore.demands(), evidence) {
+        Ok(()) => Ok(None),
+        Err(stale) if allow_old || settings.restore.allow_old => {
+            tracing::warn!("{name} is restored from an old snapshot, as allowed: {stale}");
+            Ok(Some(stale))
+        }
+        Err(source) => Err(ProtectError::Stale {
+            name: name.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The snapshot of this number: that of the chain, or where it has none, that of a fork.
+fn numbered<'a>(snapshots: &'a Snapshots, chain: &Chain, number: u64) -> Option<&'a SignedCommit> {
+    let is_wanted = |commit: &&SignedCommit| u64::from(commit.name.sequence) == number;
+    let mut on_chain = snapshots
         .commits
         .iter()
-        .find(|commit| u64::from(commit.name.sequence) == number)
+        .filter(|commit| chain.line.contains(&commit.name));
+    on_chain
+        .find(is_wanted)
+        .or_else(|| snapshots.commits.iter().find(is_wanted))
 }
 
 pub(super) fn trust(settings: &NodeSettings) -> Result<Trust, ProtectError> {
@@ -138,12 +203,16 @@ impl Opened {
         remote: RemoteRepository,
         commit: SignedCommit,
         keys: backup::RepositoryKeys,
+        forks: Vec<Fork>,
+        doubt: Option<Stale>,
     ) -> Self {
         Self {
             remote,
             commit,
             keys,
-            passed_over: 0,
+            passed_over: forks.len() as u64,
+            forks,
+            doubt,
             is_newest: true,
         }
     }
@@ -175,6 +244,8 @@ impl Opened {
             bytes: report.bytes,
             fetched_bytes: report.fetched,
             passed_over: self.passed_over,
+            forks: self.forks.clone(),
+            doubt: self.doubt.as_ref().map(ToString::to_string),
         })
     }
 
@@ -215,6 +286,6 @@ impl Opened {
             name: name.to_owned(),
             source,
         })?;
-        Ok(())
+        remember(&directory, &self.forks)
     }
 }

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::ProtectError;
+use super::opened::Wanted;
 use crate::host::{dirs, files};
 use crate::layout::Layout;
 use crate::tenant::TenantId;
@@ -17,9 +18,22 @@ pub struct RestoreOrder {
     pub snapshot: Option<u64>,
     /// The identity to read it with; that of the host when none.
     pub identity: Option<SecretString>,
+    /// Take the newest that there is, though it is older than it should be.
+    pub allow_old: bool,
     /// Whether it stays until it is carried out. One that does not is tried once: the state
     /// that is there runs on, and nothing may replace it when nobody expects it any more.
     pub until_done: bool,
+}
+
+impl RestoreOrder {
+    /// The order as whoever opens a repository takes it.
+    pub(super) fn as_wanted(&self) -> Wanted<'_> {
+        Wanted {
+            snapshot: self.snapshot,
+            identity: self.identity.as_ref(),
+            allow_old: self.allow_old,
+        }
+    }
 }
 
 /// The order as it is on tmpfs.
@@ -27,6 +41,7 @@ pub struct RestoreOrder {
 struct Written {
     snapshot: Option<u64>,
     identity: Option<String>,
+    allow_old: bool,
     until_done: bool,
 }
 
@@ -55,6 +70,7 @@ pub fn write_order(
             .identity
             .as_ref()
             .map(|text| text.expose_secret().to_owned()),
+        allow_old: order.allow_old,
         until_done: order.until_done,
     };
     let bytes = serde_json::to_vec(&written).map_err(|source| ProtectError::Document {
@@ -80,6 +96,7 @@ pub(super) fn read_order(
     Ok(Some(RestoreOrder {
         snapshot: written.snapshot,
         identity: written.identity.map(SecretString::from),
+        allow_old: written.allow_old,
         until_done: written.until_done,
     }))
 }
@@ -104,12 +121,14 @@ mod tests {
         let order = RestoreOrder {
             snapshot: Some(7),
             identity: Some("AGE-SECRET".into()),
+            allow_old: true,
             until_done: true,
         };
         assert!(!format!("{order:?}").contains("AGE-SECRET"));
         write_order(&layout, &tenant, &order).unwrap();
         let found = read_order(&layout, &tenant).unwrap().unwrap();
         assert_eq!((found.snapshot, found.until_done), (Some(7), true));
+        assert!(found.allow_old);
         assert_eq!(found.identity.unwrap().expose_secret(), "AGE-SECRET");
         remove_order(&layout, &tenant).unwrap();
         remove_order(&layout, &tenant).unwrap();

@@ -7,11 +7,10 @@
 use std::sync::Arc;
 
 use camino::Utf8Path;
-use secrecy::SecretString;
 
 use super::ProtectError;
 use super::exchange::{exchange, finish_exchange, has_state, is_exchange_open};
-use super::opened::{FROM_CATALOGUE, RestoreReport, local_spec, open};
+use super::opened::{FROM_CATALOGUE, RestoreReport, Wanted, local_spec, open};
 use super::order::{read_order, remove_order};
 use super::report::write_restore_report;
 use crate::backup::Progress;
@@ -65,15 +64,8 @@ pub async fn restore_if_wanted(
     }
     let wanted = order.clone().unwrap_or_default();
     let restored: Result<_, ProtectError> = async {
-        let Some(opened) = open(
-            layout,
-            settings,
-            tenant.as_str(),
-            &spec,
-            wanted.snapshot,
-            wanted.identity.as_ref(),
-        )
-        .await?
+        let Some(opened) =
+            open(layout, settings, tenant.as_str(), &spec, wanted.as_wanted()).await?
         else {
             return Ok(None);
         };
@@ -108,9 +100,8 @@ pub async fn restore_beside(
     layout: &Layout,
     settings: &NodeSettings,
     tenant: &TenantId,
-    snapshot: Option<u64>,
+    wanted: Wanted<'_>,
     to: &Utf8Path,
-    identity: Option<&SecretString>,
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, ProtectError> {
     if to.exists() {
@@ -118,7 +109,7 @@ pub async fn restore_beside(
     }
     let missing = || ProtectError::NoRepository(tenant.to_string());
     let spec = local_spec(layout, tenant.as_str())?.ok_or_else(missing)?;
-    let opened = open(layout, settings, tenant.as_str(), &spec, snapshot, identity)
+    let opened = open(layout, settings, tenant.as_str(), &spec, wanted)
         .await?
         .ok_or_else(missing)?;
     opened.restore(tenant.as_str(), to, progress).await

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ProtectError;
 use super::node::back_up_node;
-use super::tenant::{Haste, back_up_tenant, newest, tenants};
-use crate::backup::Silent;
+use super::tenant::{Haste, NODE, back_up_tenant, last_backup, newest, shown_name, tenants};
+use crate::backup::{self, Silent, SnapshotRecord};
 use crate::host::freezer::Owner;
 use crate::host::{clock, files};
 use crate::layout::Layout;
@@ -58,12 +58,25 @@ pub async fn final_backup(
     let begin = clock::monotonic();
     let mut report = back_up_all(layout, settings, None, time).await;
     let rest = time.saturating_sub(begin.elapsed());
-    match tokio::time::timeout(rest, back_up_node(layout, settings, Haste::Shutdown)).await {
-        Ok(Ok(_)) => report.done.push("(node)".to_owned()),
-        Ok(Err(error)) => report.missed.push(("(node)".to_owned(), chain(&error))),
-        Err(_) => report
-            .missed
-            .push(("(node)".to_owned(), "no time was left".to_owned())),
+    let missed = if rest.is_zero() {
+        Some(false)
+    } else {
+        match tokio::time::timeout(rest, back_up_node(layout, settings, Haste::Shutdown)).await {
+            Ok(Ok(_)) => {
+                report.done.push(shown_name(NODE));
+                None
+            }
+            Ok(Err(error)) => {
+                report.missed.push((shown_name(NODE), chain(&error)));
+                None
+            }
+            Err(_) => Some(true),
+        }
+    };
+    if let Some(has_begun) = missed {
+        let newest = newest(layout, NODE).map(|record| record.time);
+        let why = out_of_time(has_begun, newest);
+        report.missed.push((shown_name(NODE), why));
     }
     Ok(report)
 }
@@ -76,7 +89,44 @@ fn deadline_file(layout: &Layout) -> Utf8PathBuf {
     layout.run_dir().join("shutdown-deadline")
 }
 
-/// Those whose last snapshot added least come first: with the time there is, most get done.
+/// Newest snapshots that an estimate is made from.
+const RECENT: usize = 5;
+
+/// Of a tenant that has only its first snapshot, this share is expected to have changed.
+const FIRST_SHARE: u64 = 16;
+
+/// What a tenant's next snapshot will probably send, in bytes, from its records, newest first: the
+/// median of the last few. The first snapshot sent everything and tells little, and what was sent again
+/// only to keep packs few is not sent when time is short. Without any, everything is to be sent.
+fn expected(records: &[SnapshotRecord]) -> u64 {
+    let sent = |record: &SnapshotRecord| record.added.saturating_sub(record.capture.rewritten);
+    let later = records.iter().filter(|record| record.sequence > 1);
+    let mut recent: Vec<u64> = later.take(RECENT).map(sent).collect();
+    recent.sort_unstable();
+    match (recent.get(recent.len() / 2), records.first()) {
+        (Some(median), _) => *median,
+        (None, Some(first)) => sent(first) / FIRST_SHARE,
+        (None, None) => u64::MAX,
+    }
+}
+
+/// Why a backup did not come about in time, and what there is instead.
+fn out_of_time(has_begun: bool, newest: Option<Timestamp>) -> String {
+    let why = if has_begun {
+        "the time was over before it was committed"
+    } else {
+        "no time was left to begin"
+    };
+    match newest {
+        Some(time) => {
+            let time = time.strftime("%Y-%m-%d %H:%M:%S UTC");
+            format!("{why}; its newest snapshot is of {time}")
+        }
+        None => format!("{why}; it has no snapshot"),
+    }
+}
+
+/// Those who are expected to send least come first: with the time there is, most get done.
 async fn back_up_all(
     layout: &Layout,
     settings: &NodeSettings,
@@ -84,15 +134,22 @@ async fn back_up_all(
     time: Duration,
 ) -> ShutdownReport {
     let mut tenants = tenants(layout);
-    tenants.sort_by_key(|tenant| newest(layout, tenant.as_str()).map_or(0, |last| last.added));
+    tenants.sort_by_cached_key(|tenant| {
+        let records = backup::local_snapshots(&layout.repository_dir(tenant.as_str()));
+        expected(&records.unwrap_or_default())
+    });
     let begin = clock::monotonic();
     let mut report = ShutdownReport::default();
     for tenant in tenants {
         let rest = time.saturating_sub(begin.elapsed());
-        let missed = match tokio::time::timeout(rest, one(layout, settings, &tenant, owner)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(chain(&error)),
-            Err(_) => Some("no time was left".to_owned()),
+        let missed = if rest.is_zero() {
+            Some(out_of_time(false, last_backup(layout, &tenant)))
+        } else {
+            match tokio::time::timeout(rest, one(layout, settings, &tenant, owner)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(chain(&error)),
+                Err(_) => Some(out_of_time(true, last_backup(layout, &tenant))),
+            }
         };
         match missed {
             None => report.done.push(tenant.to_string()),
@@ -131,7 +188,56 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+    use crate::backup::{CaptureReport, Digest};
+
+    /// Records of what was sent, newest first; the last of them is snapshot 1.
+    fn records(sent: &[u64], rewritten: u64) -> Vec<SnapshotRecord> {
+        let record = |(at, added): (usize, &u64)| SnapshotRecord {
+            epoch: 1,
+            sequence: u32::try_from(sent.len() - at).unwrap(),
+            commit: Digest::of(b""),
+            time: Timestamp::UNIX_EPOCH,
+            files: 1,
+            bytes: 1,
+            stored: 1,
+            added: *added,
+            capture: CaptureReport {
+                rewritten,
+                ..CaptureReport::default()
+            },
+        };
+        sent.iter().enumerate().map(record).collect()
+    }
+
+    #[rstest]
+    #[case::never_backed_up(&[], 0, u64::MAX)]
+    #[case::only_the_first(&[1600], 0, 100)]
+    #[case::the_first_tells_nothing(&[7, 1_000_000], 0, 7)]
+    #[case::one_burst_is_no_habit(&[900_000, 3, 5, 4, 6, 1_000_000], 0, 5)]
+    #[case::old_habits_are_over(&[1, 1, 1, 1, 1, 900, 900, 900, 900, 900, 900, 9], 0, 1)]
+    #[case::consolidation_is_not_done_again(&[110, 120, 130, 9], 100, 20)]
+    fn what_a_tenant_will_send_is_what_it_usually_does(
+        #[case] sent: &[u64],
+        #[case] rewritten: u64,
+        #[case] wanted: u64,
+    ) {
+        assert_eq!(expected(&records(sent, rewritten)), wanted);
+    }
+
+    #[test]
+    fn a_report_says_what_there_is_instead() {
+        let time = Some("2026-11-21T10:00:00Z".parse().unwrap());
+        let told = [(false, time), (true, time), (true, None)];
+        let told = told.map(|(has_begun, time)| out_of_time(has_begun, time));
+        insta::assert_snapshot!(told.join("\n"), @r"
+        no time was left to begin; its newest snapshot is of 2026-11-21 10:00:00 UTC
+        the time was over before it was committed; its newest snapshot is of 2026-11-21 10:00:00 UTC
+        the time was over before it was committed; it has no snapshot
+        ");
+    }
 
     #[test]
     fn a_budget_that_is_over_leaves_nothing() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::ProtectError;
 use super::exchange::has_state;
+use super::forks;
 use super::freeze::FreezePause;
 use super::report::{BackupReport, Outcome, write_report};
 use super::store::{Patience, check_home, note_home, open_store};
@@ -251,6 +252,22 @@ pub fn local_snapshots(
                 source,
             }
         })?;
+        snapshots.extend(
+            forks::remembered(&layout.repository_dir(&name))?
+                .into_iter()
+                .rev()
+                .map(|fork| SnapshotSummary {
+                    tenant: shown_name(&name),
+                    snapshot: fork.snapshot,
+                    taken_at: fork.taken_at,
+                    files: 0,
+                    bytes: 0,
+                    sent_bytes: 0,
+                    pause_us: 0,
+                    kept_by: Vec::new(),
+                    fork: Some(format!("{}, epoch {}", fork.node, fork.epoch)),
+                }),
+        );
         let policy = settings.retention.policy();
         let kept = kept_locally(&policy, clock::now(), &records);
         let judged = records.into_iter().zip(kept).rev();
@@ -263,6 +280,7 @@ pub fn local_snapshots(
             bytes: record.bytes,
             sent_bytes: record.added,
             pause_us: record.capture.pause_us,
+            fork: None,
         }));
     }
     Ok(snapshots)

@@ -12,6 +12,7 @@
 //! | `queries`, `revisions` | what the API shows |
 
 mod approach;
+pub mod backup_timer;
 pub mod containers;
 mod converge;
 mod decide;

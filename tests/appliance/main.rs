@@ -18,6 +18,7 @@ mod isolation;
 mod life;
 mod machine;
 mod node;
+mod often;
 mod reboots;
 mod refusals;
 mod registry;

@@ -3,11 +3,15 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use secrecy::ExposeSecret as _;
-use tenantd::backup::{Identity, SnapshotOutcome};
+use tenantd::backup::{
+    BeatError, Identity, Rewrapped, SignedHeartbeat, SnapshotOutcome, read_local_spec, rewrap,
+};
 use tenantd::failpoint::{ALL, VARIABLE};
+use tenantd::object_store::{Collector, DirectoryStore};
 
 use super::world::{World, assert_same, nodes, noise};
 
@@ -55,6 +59,82 @@ async fn child_restores() {
         .try_restore(None, "interrupted")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+#[ignore = "run by the tests of this file in a process of its own"]
+async fn child_beats() {
+    beat(&child_world()).await.unwrap();
+}
+
+async fn rotate(world: &World, identity: &Identity) -> Rewrapped {
+    let store: Arc<dyn Collector> = Arc::new(DirectoryStore::new(world.path.join("store")));
+    let spec = read_local_spec(&world.local()).unwrap().unwrap();
+    let recipients = [identity.recipient()];
+    rewrap(
+        &store,
+        &world.local(),
+        &spec,
+        &world.operator,
+        &recipients,
+        false,
+    )
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+#[ignore = "run by the tests of this file in a process of its own"]
+async fn child_rotates() {
+    let world = child_world();
+    let next = fs::read_to_string(world.path.join("next")).unwrap();
+    rotate(&world, &Identity::from_text(&next.into()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_rotation_may_die_anywhere_and_somebody_can_always_read() {
+    for point in ["keys.wrapped", "keys.noted"] {
+        let mut world = World::new();
+        first_state(&world);
+        world.snapshot().await;
+        let next = Identity::generate();
+        fs::write(world.path.join("next"), next.to_text().expose_secret()).unwrap();
+        killed_at(&world, "child_rotates", point);
+        assert_same(&world.restored(None).await, &nodes(&world.state()));
+        assert!(matches!(
+            rotate(&world, &next).await,
+            Rewrapped::Anew { .. }
+        ));
+        world.object("/keys/");
+        world.operator = next;
+        assert_same(&world.restored(None).await, &nodes(&world.state()));
+    }
+}
+
+/// Says that nothing has a head; the number is what matters.
+async fn beat(world: &World) -> Result<SignedHeartbeat, BeatError> {
+    let repository = world.repository().await;
+    let now = "2026-11-21T10:00:00Z".parse().unwrap();
+    repository.beat(vec![], &world.signer(), now).await
+}
+
+#[tokio::test]
+async fn a_heartbeat_may_die_anywhere_and_no_number_is_used_twice() {
+    for point in points("heartbeat.") {
+        let world = World::new();
+        let first = beat(&world).await.unwrap().name;
+        killed_at(&world, "child_beats", point);
+        let third = beat(&world).await.unwrap();
+        assert_eq!(third.name.sequence, first.sequence + 2, "{point}");
+        let found = world.remote().await.heartbeat().await.unwrap().unwrap();
+        assert_eq!(found.name, third.name, "{point}");
+        let stored = world.objects();
+        let stored = stored
+            .iter()
+            .filter(|path| path.as_str().contains("/heartbeats/"));
+        let is_lost = point == "heartbeat.recorded";
+        assert_eq!(stored.count(), if is_lost { 2 } else { 3 }, "{point}");
+    }
 }
 
 fn points(room: &str) -> Vec<&'static str> {

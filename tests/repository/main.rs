@@ -3,8 +3,11 @@
 mod collect;
 mod crash;
 mod damage;
+mod heartbeats;
+mod hostile;
 mod increments;
 mod interleaved;
+mod keys;
 mod prune_command;
 mod round_trip;
 mod scale;

@@ -131,7 +131,7 @@ async fn keys_and_certificates_made_by_ssh_keygen_are_taken() {
     );
 
     let Signer { key, .. } = world.signer();
-    let statement = NodeStatement::new(key.public(), 7, "node-a").to_line();
+    let statement = NodeStatement::new(key.public(), 7).to_line();
     fs::write(world.path.join("node.json"), &statement).unwrap();
     sh(
         &world,

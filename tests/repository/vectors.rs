@@ -1,15 +1,15 @@
-//! A small repository, written once by version 1, that must restore for ever.
+//! A small repository, written once by version 2, that must restore for ever.
 
 use std::fs;
 use std::sync::Arc;
 
 use camino::Utf8Path;
-use tenantd::backup::{Identity, RemoteRepository, RestoreRequest, Silent, Trust};
+use tenantd::backup::{Head, Identity, RemoteRepository, RestoreRequest, Silent, Trust};
 use tenantd::object_store::DirectoryStore;
 
 use super::world::{World, nodes};
 
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/v1");
+const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/v2");
 
 /// One line for each file: what a snapshot keeps of it.
 fn listing(root: &Utf8Path) -> String {
@@ -48,6 +48,9 @@ async fn the_golden_repository_restores() {
         .unwrap();
     let snapshots = remote.snapshots().await.unwrap();
     assert_eq!((snapshots.commits.len(), snapshots.refused.len()), (2, 0));
+    let beat = remote.heartbeat().await.unwrap().unwrap();
+    let named = beat.heartbeat.head_of(remote.id()).unwrap();
+    assert_eq!(named.name(), snapshots.newest().unwrap().name);
 
     let temporary = tempfile::tempdir().unwrap();
     for (sequence, expected) in [("1", "first.txt"), ("2", "second.txt")] {
@@ -101,6 +104,13 @@ async fn write() {
     fs::remove_file(world.state().join("link")).unwrap();
     world.snapshot().await;
     fs::write(vectors.join("second.txt"), listing(&world.state())).unwrap();
+    let repository = world.repository().await;
+    let head = Head::new(repository.spec().id, repository.head().unwrap());
+    let now = jiff::Timestamp::now();
+    repository
+        .beat(vec![head], &world.signer(), now)
+        .await
+        .unwrap();
     fs::write(
         vectors.join("operator.txt"),
         world.operator.to_text().expose_secret(),

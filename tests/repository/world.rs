@@ -62,10 +62,7 @@ impl World {
     pub fn signer(&self) -> Signer {
         let seed = [u8::try_from(self.epoch).unwrap() + 10; 32];
         let key = NodeKey::from_seed(&seed).unwrap();
-        let certificate = self
-            .root
-            .certify(&key.public(), self.epoch, "node-a")
-            .unwrap();
+        let certificate = self.root.certify(&key.public(), self.epoch).unwrap();
         Signer { key, certificate }
     }
 

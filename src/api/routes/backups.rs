@@ -95,6 +95,7 @@ async fn restore(
     let recorded = json!({
         "snapshot": request.snapshot,
         "identity-given": request.identity.is_some(),
+        "allow-old": request.allow_old,
     });
     let identity = request.identity.map(secrecy::SecretString::from);
     let operation = engine

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::objects::Objects;
+use crate::backup::FORMAT_VERSION;
 use crate::backup::id::Digest;
 use crate::backup::names::ObjectNames;
 use crate::object_store::{Collector, StoreError};
@@ -69,7 +70,8 @@ impl Marks {
             };
             let mark = read.and_then(|(bytes, since)| {
                 let mark: MarkObject = serde_json::from_slice(&bytes).ok()?;
-                (mark.format == FORMAT && mark.version == 1).then_some((mark.objects, since))
+                (mark.format == FORMAT && mark.version == FORMAT_VERSION)
+                    .then_some((mark.objects, since))
             });
             match mark {
                 Some((marked, since)) => found.marks.push(Mark {
@@ -99,7 +101,7 @@ pub(super) fn make(names: ObjectNames, marked: &[&str]) -> (String, Bytes) {
     let own = |name: &&str| name.strip_prefix(&prefix).map(str::to_owned);
     let object = MarkObject {
         format: FORMAT.to_owned(),
-        version: 1,
+        version: FORMAT_VERSION,
         objects: marked.iter().take(MAX_NAMES).filter_map(own).collect(),
     };
     // Names always have a JSON form.

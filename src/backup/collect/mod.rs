@@ -10,6 +10,7 @@
 //! - Commits go before what only they name, so that what is listed can be restored.
 //! - Where it cannot tell what a commit names, it deletes nothing at all.
 
+mod beats;
 mod marks;
 mod named;
 mod objects;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use self::beats::Beats;
 use self::marks::Marks;
 use self::named::Named;
 use self::plan::{CommitFacts, plan};
@@ -199,11 +201,13 @@ impl<'a> Collection<'a> {
 
         let store = self.store.as_ref();
         let marks = Marks::read(store, &survey.objects, self.names, self.clock).await?;
+        let beats = Beats::read(store, &survey.objects, self.names, self.trust).await?;
         let contents = objects::contents(self.names);
         let plan = plan(
             &survey.objects,
             &contents,
             &facts,
+            &beats,
             &marks,
             now,
             policy.grace,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::beats::Beats;
 use super::marks::Marks;
 use super::objects::Objects;
 use crate::backup::id::Digest;
@@ -37,11 +38,12 @@ pub(super) struct Plan<'a> {
 
 /// Plans a collection at `now`, the store's time.
 ///
-/// `contents` are the prefixes of what commits name.
+/// `contents` are the prefixes of what commits name; of the heartbeats, the newest of each epoch stay.
 pub(super) fn plan<'a>(
     objects: &'a Objects,
     contents: &'a [String],
     commits: &'a [CommitFacts],
+    beats: &'a Beats,
     marks: &'a Marks,
     now: Timestamp,
     grace: SignedDuration,
@@ -110,6 +112,15 @@ pub(super) fn plan<'a>(
         if is_in(&needed, name) || !is_old(name) {
             plan.kept.push(name);
         } else if ripe.contains(name) && !is_in(&named, name) {
+            plan.objects.push(name);
+        } else {
+            drop(&mut plan, name);
+        }
+    }
+    for (name, _) in objects.below(&beats.prefix) {
+        if beats.newest.contains(name) || !is_old(name) {
+            plan.kept.push(name);
+        } else if ripe.contains(name) {
             plan.objects.push(name);
         } else {
             drop(&mut plan, name);

@@ -50,8 +50,8 @@ pub struct JudgedSnapshot {
     pub snapshot: u32,
     /// The commit's digest.
     pub commit: Digest,
-    /// The host that its writer's certificate names.
-    pub host: String,
+    /// The fingerprint of its writer's key.
+    pub node: String,
     /// The time that its writer signed.
     pub taken_at: Timestamp,
     /// When the store took it.
@@ -167,7 +167,7 @@ impl CollectReport {
                 epoch: name.epoch,
                 snapshot: name.sequence,
                 commit: name.digest,
-                host: found.signed.host.clone(),
+                node: found.signed.node.fingerprint(),
                 taken_at: found.signed.commit.time,
                 stored_at: found.stored,
                 kept_by: judged.get(&name).cloned().unwrap_or_default(),

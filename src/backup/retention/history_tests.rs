@@ -379,3 +379,18 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// What a restore is judged by: a heartbeat names a commit, and the head that is left must not be lower.
+    #[test]
+    fn what_stays_is_never_older_than_any_commit_that_a_heartbeat_may_name(
+        commits in history(), policy in any_policy(), later in 0_i64..100_000, named in any::<proptest::sample::Index>(),
+    ) {
+        let now = commits.last().map_or(at(0), |last| last.stored) + SignedDuration::from_hours(later);
+        let named = named.get(&commits).name;
+        let kept = judge(&policy, now, &commits).unwrap();
+        let head = kept.iter().filter(|(_, why)| !why.is_empty()).map(|(name, _)| *name).max();
+        let rank = |name: CommitName| (name.epoch, name.sequence);
+        prop_assert!(head.is_some_and(|head| rank(head) >= rank(named)));
+    }
+}

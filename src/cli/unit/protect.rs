@@ -170,6 +170,15 @@ pub(super) async fn restore(
                 report.files,
                 report.bytes
             );
+            for fork in &report.forks {
+                tracing::warn!(
+                    "snapshot {} of {} by node {} in epoch {} is not on the chain that was restored",
+                    fork.snapshot,
+                    fork.taken_at,
+                    fork.node,
+                    fork.epoch
+                );
+            }
             Ok(())
         }
         Err(error) => Err((exit_code(&error).into(), error.into())),
@@ -182,6 +191,7 @@ fn exit_code(error: &ProtectError) -> u8 {
         ProtectError::Ordered(_) => ORDER_FAILED,
         error if error.may_pass() => 1,
         ProtectError::Restore { .. }
+        | ProtectError::Stale { .. }
         | ProtectError::NoSnapshot { .. }
         | ProtectError::NothingStored(_)
         | ProtectError::NoRepository(_)

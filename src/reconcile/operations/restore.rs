@@ -65,6 +65,9 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         let order = RestoreOrder {
             snapshot,
             identity,
+            allow_old: run.operation.request["allow-old"]
+                .as_bool()
+                .unwrap_or(false),
             until_done: false,
         };
         blocking(move || protect::write_order(&layout, &tenant, &order))
