@@ -101,6 +101,8 @@ install_all() {
     done
     install -d /usr/local/share/man/man1
     /usr/local/bin/tenantd generate man /usr/local/share/man/man1
+    install -d /usr/local/share/tenantd
+    /usr/local/bin/tenantd generate restore /usr/local/share/tenantd
     if command -v restorecon >/dev/null; then
         restorecon -F /usr/local/bin/tenantd
     fi
@@ -149,6 +151,7 @@ uninstall_all() {
         /usr/local/share/bash-completion/completions/tenantd \
         /usr/local/share/zsh/site-functions/_tenantd \
         /usr/local/share/fish/vendor_completions.d/tenantd.fish \
+        /usr/local/share/tenantd/RESTORE.md /usr/local/share/tenantd/restore.sh \
         /usr/local/share/man/man1/tenantd.1 /usr/local/share/man/man1/tenantd-*.1
     systemctl daemon-reload
     if [ "$purge" = yes ]; then

@@ -118,9 +118,14 @@ impl Layout {
         self.tenant_dir(tenant).join("restoring")
     }
 
-    /// The state that a restore replaced, kept until the agent is healthy.
+    /// The state that a restore is replacing, for an instant.
     pub fn replaced_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.tenant_dir(tenant).join("replaced")
+    }
+
+    /// The state that a restore has replaced, kept until the operator says otherwise.
+    pub fn before_restore_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("before-restore")
     }
 
     /// Exists while the tenant is held (stopped or suspended on purpose).

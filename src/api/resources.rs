@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::protect::{Checks, Kept};
 use crate::state::{Operation, OperationId, Wanted};
 
 /// One tenant in a list.
@@ -35,6 +36,12 @@ pub struct TenantSummary {
     /// When its last snapshot was committed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_backup: Option<Timestamp>,
+    /// The state from before a restore, while it is kept.
+    #[serde(default)]
+    pub kept: Option<Kept>,
+    /// What the last verification and the last drill of its backups found.
+    #[serde(default)]
+    pub checks: Checks,
     /// Limits of its plan that this host does not enforce.
     pub unenforced: Vec<String>,
 }

@@ -1,6 +1,8 @@
 //! Encrypted, signed, incremental snapshots of a tenant's state: chunk, pack, commit, repository, restore.
 //! It knows nothing of systemd, Podman or tenants' specs; `docs/repository-format.md` leads.
 
+pub mod archive;
+mod beside;
 mod capture;
 mod certificate;
 mod chain;
@@ -36,15 +38,18 @@ mod restore_files;
 pub mod retention;
 mod scan;
 mod seal;
+pub mod selection;
 mod snapshot;
 mod tree;
 mod tree_build;
 mod verify;
 mod wire;
+pub mod without_us;
 
 /// The version of the repository format that is written, and the only one that is read.
 pub const FORMAT_VERSION: u32 = 2;
 
+pub use beside::move_beside;
 pub use certificate::{NodeCertificate, NodeStatement, Trust};
 pub use chain::{Ambiguous, Chain};
 pub use commit::{Commit, CommitError, ObjectRef, SignedCommit};
@@ -59,8 +64,9 @@ pub use keys::{
     COMMIT_NAMESPACE, HEARTBEAT_NAMESPACE, KeyError, NODE_NAMESPACE, NodeKey, PublicKey, RootKey,
 };
 pub use names::{CommitName, HeartbeatName, ObjectNames};
+pub use path::{escape as escape_path, parent as parent_path};
 pub use pause::{Clock, NobodyWrites, Pause, PauseError, SystemClock};
-pub use progress::{Progress, Silent, Stage};
+pub use progress::{Measure, Meter, Progress, Silent, Stage};
 pub use record::{CaptureReport, SnapshotRecord};
 pub use remote::{RefusedCommit, RemoteError, RemoteRepository, Snapshots};
 pub use repository::{
@@ -73,4 +79,4 @@ pub use scan::Skipped;
 pub use seal::{Identity, Recipient, RepositoryKeys, SealError};
 pub use snapshot::{SnapshotError, SnapshotOutcome, SnapshotRequest};
 pub use tree::{Labels, Tree, TreeError, TreeHeader};
-pub use verify::{Depth, Fault, Problem, VerifyReport};
+pub use verify::{Fault, Problem, Share, VerifyReport, VerifyRequest};

@@ -57,6 +57,11 @@ impl ObjectNames {
         format!("{}/marks/", self.0)
     }
 
+    /// A file for whoever restores without tenantd.
+    pub fn without_us(&self, file: &str) -> String {
+        format!("{}/{file}", self.0)
+    }
+
     /// Everything of the repository.
     pub fn all(&self) -> String {
         format!("{}/", self.0)

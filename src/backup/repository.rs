@@ -23,6 +23,7 @@ use super::names::{CommitName, ObjectNames};
 use super::pause::Clock;
 use super::record::SnapshotRecord;
 use super::seal::{ChunkIdKey, Recipient, RepositoryKeys, SealError};
+use super::without_us;
 use crate::failpoint;
 use crate::object_store::{ObjectStore, StoreError};
 
@@ -194,6 +195,12 @@ impl Repository {
             _lock: lock,
         };
         repository.publish().await?;
+        without_us::store_files(
+            &repository.directory,
+            repository.store.as_ref(),
+            repository.names(),
+        )
+        .await?;
         repository.take_up(now).await?;
         Ok(repository)
     }

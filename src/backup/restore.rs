@@ -17,6 +17,7 @@ use super::progress::{Progress, Stage};
 use super::remote::{RemoteError, RemoteRepository};
 use super::restore_files::{RestoreFilesError, Target};
 use super::seal::RepositoryKeys;
+use super::selection;
 use super::tree::Labels;
 use crate::failpoint;
 
@@ -28,6 +29,8 @@ const PACKS: usize = 3;
 pub struct RestoreRequest {
     /// A directory that does not exist yet; it holds all or nothing afterwards.
     pub target: Utf8PathBuf,
+    /// Only what this path names, as [`selection::subtree`] makes a tree of it; all without one.
+    pub only: Option<Vec<u8>>,
     /// Whether to set owners, which needs root.
     pub ownership: bool,
     /// Whether files keep setuid and setgid bits.
@@ -57,6 +60,9 @@ pub enum RestoreError {
     /// The repository.
     #[error("the snapshot could not be read")]
     Remote(#[source] RemoteError),
+    /// A path that was asked for.
+    #[error("the snapshot has no {0:?}; `tenantd ls` shows what it has")]
+    NoPath(String),
     /// A pack.
     #[error("pack {pack} does not hold what the tree says of {path:?}")]
     Pack {
@@ -178,7 +184,12 @@ impl RemoteRepository {
             .tree(commit, keys)
             .await
             .map_err(RestoreError::Remote)?;
-        let plan = plan(&tree.entries, &packs);
+        let entries = match &request.only {
+            None => tree.entries,
+            Some(only) => selection::subtree(&tree.entries, only)
+                .ok_or_else(|| RestoreError::NoPath(path::show(only)))?,
+        };
+        let plan = plan(&entries, &packs);
         progress.stage(Stage::Restore, Some(plan.bytes), Some(plan.files));
 
         let mut report = RestoreReport {
@@ -190,7 +201,7 @@ impl RemoteRepository {
         };
         let target = request.target.clone();
         let options = (request.ownership, request.keep_setuid);
-        let (entries, whole) = (tree.entries, plan.whole);
+        let whole = plan.whole;
         let target = blocking(move || Target::create(target, entries, whole, options)).await?;
         let target = Arc::new(target);
         failpoint::hit("restore.after-directories");

@@ -1,13 +1,16 @@
 //! Checking a repository without restoring it: as much as can be told with what the caller has.
 //! Without an identity: signatures, chains, presence, sizes and hashes; with one also every chunk.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::commit::ObjectRef;
-use super::names::CommitName;
+use super::commit::{ObjectRef, SignedCommit};
+use super::id::Digest;
+use super::names::{CommitName, ObjectNames};
 use super::pack::{MAX_PACK, OpenPack, PackError};
+use super::progress::{Progress, Stage};
 use super::remote::{RefusedCommit, RemoteError, RemoteRepository};
 use super::seal::RepositoryKeys;
 
@@ -15,14 +18,52 @@ use super::seal::RepositoryKeys;
 const PACKS: usize = 2;
 
 /// How deep to look.
-#[derive(Debug, Clone, Copy)]
-pub enum Depth<'a> {
-    /// Signatures, chain, and by one listing the presence and size of every pack.
-    Listing,
-    /// Also download every pack and tree part, and check its hash.
-    Download,
-    /// Also decrypt everything and check every line of the trees and the id of every chunk.
-    Open(&'a RepositoryKeys),
+#[derive(Clone)]
+pub struct VerifyRequest<'a> {
+    /// How many of the packs and parts of trees are downloaded, and their hashes checked.
+    pub share: Share,
+    /// With them, what is downloaded is also opened, and every chunk and line in it checked.
+    pub keys: Option<&'a RepositoryKeys>,
+    /// Told how far it is.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// How many of a repository's packs are downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// None: signatures, chain, and by listing the presence and size of all that commits name.
+    Nothing,
+    /// So many of a thousand, and one at least; which, the salt says: with a new one each time, all have their turn.
+    Sample {
+        /// Of a thousand.
+        permille: u16,
+        /// Anything.
+        salt: u64,
+    },
+    /// All.
+    Everything,
+}
+
+impl Share {
+    /// Chooses from `objects`.
+    fn of(self, mut objects: Vec<ObjectRef>) -> Vec<ObjectRef> {
+        let Self::Sample { permille, salt } = self else {
+            return match self {
+                Self::Everything => objects,
+                _ => Vec::new(),
+            };
+        };
+        let count = (objects.len() * usize::from(permille.min(1000))).div_ceil(1000);
+        let turn = |object: &ObjectRef| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&salt.to_le_bytes());
+            hasher.update(&object.sha256.0);
+            *hasher.finalize().as_bytes()
+        };
+        objects.sort_by_cached_key(turn);
+        objects.truncate(count.max(1));
+        objects
+    }
 }
 
 /// What is wrong with an object.
@@ -64,14 +105,20 @@ pub enum Problem {
 pub struct VerifyReport {
     /// Accepted commits.
     pub commits: usize,
+    /// The newest of them.
+    pub newest: CommitName,
     /// Commits that were refused.
     pub refused: Vec<RefusedCommit>,
     /// Accepted commits off the chain.
     pub forks: Vec<CommitName>,
-    /// Packs that were checked.
+    /// Packs that commits name.
     pub packs: usize,
     /// Their sizes added up.
     pub bytes: u64,
+    /// Packs and parts of trees that were downloaded.
+    pub downloaded: usize,
+    /// Their sizes added up.
+    pub downloaded_bytes: u64,
     /// What is wrong.
     pub faults: Vec<Fault>,
 }
@@ -83,88 +130,113 @@ impl VerifyReport {
     }
 }
 
+/// What all commits name together.
+#[derive(Default)]
+struct Wanted {
+    packs: HashMap<Digest, ObjectRef>,
+    trees: HashMap<Digest, ObjectRef>,
+    faults: Vec<Fault>,
+}
+
 impl RemoteRepository {
     /// Checks all snapshots.
     ///
     /// # Errors
     /// The store cannot be read at all, or has no snapshot. What is wrong is in the report.
-    pub async fn verify(&self, depth: Depth<'_>) -> Result<VerifyReport, RemoteError> {
+    pub async fn verify(&self, request: &VerifyRequest<'_>) -> Result<VerifyReport, RemoteError> {
+        let progress = &request.progress;
+        progress.stage(Stage::Verify, None, None);
         let snapshots = self.snapshots().await?;
         let chain = snapshots.chain()?;
-        let prefix = self.names().packs_prefix();
-        let listed = self.list(&prefix).await?;
-        let mut wanted = HashMap::new();
-        let mut trees = BTreeSet::new();
-        let mut faults = Vec::new();
-        for commit in &snapshots.commits {
-            match self.packs(commit).await {
-                Ok(packs) => wanted.extend(packs.into_iter().map(|pack| (pack.sha256, pack))),
-                Err(error) => faults.push(Fault {
-                    object: self.names().commit(&commit.name),
-                    problem: Problem::Content(error),
-                }),
-            }
-            trees.extend(
-                commit
-                    .commit
-                    .tree
-                    .iter()
-                    .map(|part| (part.sha256, part.size)),
-            );
-        }
-        faults.extend(
-            wanted
+        let newest = snapshots.newest()?.name;
+        let wanted = self.wanted(&snapshots.commits).await;
+        let mut faults = wanted.faults;
+        faults.extend(self.missing_keys().await?);
+        let mut present = BTreeMap::new();
+        for (kind, objects) in [(Kind::Pack, &wanted.packs), (Kind::Tree, &wanted.trees)] {
+            let names = self.names();
+            let listed = self.list(&kind.prefix(&names)).await?;
+            let (good, bad): (Vec<_>, Vec<_>) = objects
                 .values()
-                .filter_map(|pack| self.fault_in(&listed, pack)),
+                .map(|object| (*object, kind.fault_in(&names, &listed, object)))
+                .partition(|(_, fault)| fault.is_none());
+            faults.extend(bad.into_iter().filter_map(|(_, fault)| fault));
+            let good = good.into_iter().map(|(object, _)| object).collect();
+            present.insert(kind, request.share.of(good));
+        }
+        let chosen: Vec<(Kind, ObjectRef)> = present
+            .into_iter()
+            .flat_map(|(kind, objects)| objects.into_iter().map(move |object| (kind, object)))
+            .collect();
+        let downloaded_bytes = chosen.iter().map(|(_, object)| object.size).sum();
+        progress.stage(
+            Stage::Check,
+            Some(downloaded_bytes),
+            Some(chosen.len() as u64),
         );
-        if !matches!(depth, Depth::Listing) {
-            let bad: BTreeSet<String> = faults.iter().map(|fault| fault.object.clone()).collect();
-            let present = wanted
-                .values()
-                .filter(|pack| !bad.contains(&self.names().pack(&pack.sha256)));
-            let keys = if let Depth::Open(keys) = depth {
-                Some(keys)
-            } else {
-                None
-            };
-            let found: Vec<_> = stream::iter(present)
-                .map(|pack| self.check_pack(*pack, keys))
-                .buffer_unordered(PACKS)
-                .filter_map(async |fault| fault)
-                .collect()
-                .await;
-            faults.extend(found);
-            for (sha256, size) in trees {
-                let name = self.names().tree(&sha256);
-                let part = ObjectRef { sha256, size };
-                if let Err(error) = self.read_object(&name, part, MAX_PACK as u64).await {
-                    faults.push(Fault {
-                        object: name,
-                        problem: Problem::Content(error),
-                    });
-                }
-            }
-        }
-        if let Depth::Open(keys) = depth {
+        let found: Vec<Fault> = stream::iter(&chosen)
+            .map(|(kind, object)| self.check(*kind, *object, request))
+            .buffer_unordered(PACKS)
+            .filter_map(async |fault| fault)
+            .collect()
+            .await;
+        faults.extend(found);
+        if let (Share::Everything, Some(keys)) = (request.share, request.keys) {
+            let known: HashSet<String> = faults.iter().map(|fault| fault.object.clone()).collect();
             for commit in &snapshots.commits {
+                let parts = commit.commit.tree.iter();
+                let mut parts = parts.map(|part| self.names().tree(&part.sha256));
+                // What is wrong with a part was said.
+                if parts.any(|part| known.contains(&part)) {
+                    continue;
+                }
                 if let Err(error) = self.tree(commit, keys).await {
                     let object = self.names().commit(&commit.name);
-                    faults.push(Fault {
-                        object,
-                        problem: Problem::Content(error),
-                    });
+                    let problem = Problem::Content(error);
+                    faults.push(Fault { object, problem });
                 }
             }
         }
         faults.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(VerifyReport {
             commits: snapshots.commits.len(),
+            newest,
             refused: snapshots.refused,
             forks: chain.forks,
-            packs: wanted.len(),
-            bytes: wanted.values().map(|pack| pack.size).sum(),
+            packs: wanted.packs.len(),
+            bytes: wanted.packs.values().map(|pack| pack.size).sum(),
+            downloaded: chosen.len(),
+            downloaded_bytes,
             faults,
         })
+    }
+
+    async fn wanted(&self, commits: &[SignedCommit]) -> Wanted {
+        let mut wanted = Wanted::default();
+        for commit in commits {
+            match self.packs(commit).await {
+                Ok(packs) => wanted
+                    .packs
+                    .extend(packs.into_iter().map(|pack| (pack.sha256, pack))),
+                Err(error) => wanted.faults.push(Fault {
+                    object: self.names().commit(&commit.name),
+                    problem: Problem::Content(error),
+                }),
+            }
+            let parts = commit.commit.tree.iter();
+            wanted.trees.extend(parts.map(|part| (part.sha256, *part)));
+        }
+        wanted
+    }
+
+    /// Without its keys nobody reads a repository.
+    async fn missing_keys(&self) -> Result<Option<Fault>, RemoteError> {
+        let object = self.names().keys_prefix();
+        let is_there = !self.list(&object).await?.is_empty();
+        Ok((!is_there).then_some(Fault {
+            object,
+            problem: Problem::Missing,
+        }))
     }
 
     async fn list(&self, prefix: &str) -> Result<HashMap<String, u64>, RemoteError> {
@@ -179,38 +251,76 @@ impl RemoteRepository {
             .collect())
     }
 
-    fn fault_in(&self, listed: &HashMap<String, u64>, pack: &ObjectRef) -> Option<Fault> {
-        let object = self.names().pack(&pack.sha256);
-        let problem = match listed.get(&object) {
+    /// Downloads an object and looks at its bytes as deep as was asked for.
+    async fn check(
+        &self,
+        kind: Kind,
+        object: ObjectRef,
+        request: &VerifyRequest<'_>,
+    ) -> Option<Fault> {
+        let name = kind.name(&self.names(), &object.sha256);
+        let problem = match self.read_object(&name, object, MAX_PACK as u64).await {
+            Err(error) => Err(Problem::Content(error)),
+            Ok(sealed) => match (kind, request.keys) {
+                (Kind::Pack, Some(keys)) => {
+                    let keys = keys.clone();
+                    let opened = tokio::task::spawn_blocking(move || check_chunks(&sealed, &keys));
+                    let joined = opened.await.map_err(RemoteError::Worker);
+                    joined.map_err(Problem::Content).flatten()
+                }
+                _ => Ok(()),
+            },
+        };
+        request.progress.bytes(object.size);
+        request.progress.files(1);
+        problem.err().map(|problem| Fault {
+            object: name,
+            problem,
+        })
+    }
+}
+
+/// What is listed and downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Pack,
+    Tree,
+}
+
+impl Kind {
+    fn prefix(self, names: &ObjectNames) -> String {
+        match self {
+            Self::Pack => names.packs_prefix(),
+            Self::Tree => names.trees_prefix(),
+        }
+    }
+
+    fn name(self, names: &ObjectNames, digest: &Digest) -> String {
+        match self {
+            Self::Pack => names.pack(digest),
+            Self::Tree => names.tree(digest),
+        }
+    }
+
+    fn fault_in(
+        self,
+        names: &ObjectNames,
+        listed: &HashMap<String, u64>,
+        object: &ObjectRef,
+    ) -> Option<Fault> {
+        let name = self.name(names, &object.sha256);
+        let problem = match listed.get(&name) {
             None => Problem::Missing,
-            Some(found) if *found != pack.size => Problem::Size {
+            Some(found) if *found != object.size => Problem::Size {
                 found: *found,
-                expected: pack.size,
+                expected: object.size,
             },
             Some(_) => return None,
         };
-        Some(Fault { object, problem })
-    }
-
-    async fn check_pack(&self, pack: ObjectRef, keys: Option<&RepositoryKeys>) -> Option<Fault> {
-        let object = self.names().pack(&pack.sha256);
-        let sealed = match self.read_object(&object, pack, MAX_PACK as u64).await {
-            Ok(sealed) => sealed,
-            Err(error) => {
-                return Some(Fault {
-                    object,
-                    problem: Problem::Content(error),
-                });
-            }
-        };
-        let keys = keys?.clone();
-        let opened = tokio::task::spawn_blocking(move || check_chunks(&sealed, &keys)).await;
-        let problem = match opened {
-            Ok(Ok(())) => return None,
-            Ok(Err(problem)) => problem,
-            Err(error) => Problem::Content(RemoteError::Worker(error)),
-        };
-        Some(Fault { object, problem })
+        Some(Fault {
+            object: name,
+            problem,
+        })
     }
 }
 
@@ -227,4 +337,32 @@ fn check_chunks(sealed: &[u8], keys: &RepositoryKeys) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_sample_has_its_share_and_over_time_takes_everything(
+            count in 1_usize..200,
+            permille in 0_u16..=1000,
+            salt: u64,
+        ) {
+            let object = |number: usize| ObjectRef {
+                sha256: Digest::of(&number.to_le_bytes()),
+                size: 1,
+            };
+            let objects: Vec<ObjectRef> = (0..count).map(object).collect();
+            let sample = |salt| Share::Sample { permille, salt }.of(objects.clone());
+            let chosen = sample(salt);
+            prop_assert_eq!(chosen.len(), (count * usize::from(permille)).div_ceil(1000).max(1));
+            prop_assert_eq!(sample(salt), chosen);
+            prop_assert_eq!(Share::Nothing.of(objects.clone()).len(), 0);
+            prop_assert_eq!(Share::Everything.of(objects.clone()), objects);
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! The command line's grammar and help texts.
 //! Every command shows an example; what they do is in the files beside this one.
 
+mod backup;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
+
+pub use backup::*;
 
 use super::generate::GenerateCommand;
 use super::keys::KeysCommand;
 use super::unit::UnitCommand;
-use crate::backup::BucketPrefix;
 use crate::tenant::TenantId;
 
 /// A single-host home for AI agents: tenants under systemd and Podman, backed up and restored.
@@ -73,10 +76,7 @@ pub enum Command {
     )]
     Apply(ApplyArgs),
     /// List tenants.
-    #[command(
-        visible_alias = "ls",
-        after_help = "Example:\n  tenantd list --json | jq -r '.[].id'"
-    )]
+    #[command(after_help = "Example:\n  tenantd list --json | jq -r '.[].id'")]
     List(Output),
     /// Show one tenant: image, units, usage, last operations and history.
     #[command(after_help = "Example:\n  tenantd show acme")]
@@ -143,6 +143,14 @@ pub enum Command {
     /// List the snapshots that this host has made.
     #[command(after_help = "Example:\n  tenantd snapshots acme")]
     Snapshots(SnapshotsArgs),
+    /// List what is in a snapshot.
+    ///
+    /// Names that are no plain text are shown with %XX for their odd bytes, and are understood so.
+    #[command(
+        after_help = "Examples:\n  tenantd ls acme\n  tenantd ls acme data/notes -l\n  \
+                            tenantd ls acme --snapshot 12 --recursive --json --identity key.txt"
+    )]
+    Ls(LsArgs),
     /// Delete old snapshots from the store, by the rules of [retention]; needs a key that may delete.
     #[command(after_help = "Examples:\n  tenantd prune --dry-run\n  \
                             tenantd prune --settings node.toml --credentials admin.key --yes\n  \
@@ -159,20 +167,51 @@ pub enum Command {
     /// Bring back a tenant's state, or a whole node, from the backups.
     ///
     /// In place, the agent stops, its state is replaced as a whole, and it starts again; what
-    /// was there is kept until the agent is healthy, and untouched when the restore fails. With
-    /// --to, the snapshot is written beside it, and nothing else changes. With --node, an empty
-    /// machine that was set up with `tenantd init` gets settings, specs and all tenants back.
+    /// was there is untouched when the restore fails, and else kept until --accept removes it or --undo
+    /// puts it back (and keeps the other one). With
+    /// --to, the snapshot is written beside it, and nothing else changes. With --path, only one file
+    /// or directory comes back: to another directory with --to, or else beside what has its name now,
+    /// as `NAME.restored-N`; the agent may run. With --node, an empty machine that was set up with
+    /// `tenantd init` gets settings, specs and all tenants back.
     #[command(
         override_usage = "tenantd restore <TENANT> [--snapshot N | --allow-old] [--identity FILE]\n       \
                           tenantd restore <TENANT> --to <DIR> [--snapshot N | --allow-old] [--identity FILE]\n       \
+                          tenantd restore <TENANT> --path <PATH> [--to <DIR>] [--snapshot N | --allow-old] [--identity FILE]\n       \
+                          tenantd restore <TENANT> --undo | --accept\n       \
                           tenantd restore --node [--identity FILE] [--allow-old]",
         after_help = "Examples:\n  tenantd restore acme\n  \
                             tenantd restore acme --snapshot 12 --identity key.txt\n  \
                             tenantd restore acme --snapshot 12 --to /var/tmp/acme\n  \
+                            tenantd restore acme --undo\n  \
+                            tenantd restore acme --path data/notes/todo.md\n  \
                             tenantd restore acme --allow-old\n  \
                             tenantd restore --node --identity key.txt"
     )]
     Restore(RestoreArgs),
+    /// Look whether the backups are whole: signatures, presence and sizes of all that snapshots name.
+    ///
+    /// With --sample or --full, so much of it is downloaded and its hashes are checked; where an identity is given or on
+    /// this host, it is opened too, down to every chunk. What was found is remembered, and `show` tells it.
+    #[command(
+        after_help = "Examples:\n  tenantd verify\n  tenantd verify acme --sample 5%\n  \
+                            tenantd verify --full --identity key.txt"
+    )]
+    Verify(VerifyArgs),
+    /// Write a tenant's state and spec into one file, for a user who leaves.
+    ///
+    /// The file is a tar archive (POSIX pax) in zstd: `tenantd-export.json`, `tenant.toml`, and `state/`
+    /// with one directory for each mount. `tar -xf` reads it; `tenantd import` makes a tenant of it. It is
+    /// not encrypted.
+    #[command(after_help = "Examples:\n  tenantd export acme > acme.tar.zst\n  \
+                            tenantd export acme --snapshot 12 --identity key.txt --file acme.tar.zst")]
+    Export(ExportArgs),
+    /// Make a tenant from a file that `export` wrote.
+    ///
+    /// Anybody may have made the file: nothing in it can lead out of the tenant's state directory. Devices
+    /// and other special files are refused, and setuid bits are dropped.
+    #[command(after_help = "Examples:\n  tenantd import acme.tar.zst\n  \
+                            tenantd import acme.tar.zst --as acme-2 --dry-run")]
+    Import(ImportArgs),
     /// List templates (what tenantd knows of kinds of agents), or print one.
     #[command(after_help = "Examples:\n  tenantd templates\n  tenantd templates openclaw")]
     Templates(CatalogArgs),
@@ -356,65 +395,6 @@ pub struct LogsArgs {
     pub output: Output,
 }
 
-/// `backup`.
-#[derive(Debug, Args)]
-pub struct BackupArgs {
-    /// The tenants' ids; default: all, and the node.
-    #[arg(value_name = "TENANT")]
-    pub tenants: Vec<TenantId>,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `snapshots`.
-#[derive(Debug, Args)]
-pub struct SnapshotsArgs {
-    /// Only this tenant's; default: all, and the node's.
-    pub tenant: Option<TenantId>,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `prune`.
-#[derive(Debug, Args)]
-pub struct PruneArgs {
-    /// Only these tenants' snapshots; on the host, which knows them by name.
-    #[arg(value_name = "TENANT")]
-    pub tenants: Vec<TenantId>,
-    /// Only this repository; can be given more than once.
-    #[arg(long, value_name = "PREFIX")]
-    pub repository: Vec<BucketPrefix>,
-    /// Where [store], [retention] and the root key are; default: /etc/tenantd/node.toml.
-    #[arg(long, value_name = "FILE")]
-    pub settings: Option<Utf8PathBuf>,
-    /// The store, instead of the settings': `dir:/path` or `s3://bucket/prefix`.
-    #[arg(long, value_name = "URL")]
-    pub store: Option<String>,
-    /// S3 endpoint.
-    #[arg(long, value_name = "URL")]
-    pub endpoint: Option<String>,
-    /// S3 region.
-    #[arg(long)]
-    pub region: Option<String>,
-    /// A file with two lines: id and secret of a key that may delete.
-    #[arg(long, value_name = "FILE")]
-    pub credentials: Option<Utf8PathBuf>,
-    /// The operator's root key, instead of the settings': `ssh-ed25519 …`, or a file that holds it.
-    #[arg(long, value_name = "KEY|FILE")]
-    pub root_key: Option<String>,
-    /// Say what would be marked and deleted, and change nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Let commits that no trusted node signed, or that were overwritten, go too.
-    #[arg(long)]
-    pub drop_refused: bool,
-    /// Do not ask.
-    #[arg(long)]
-    pub yes: bool,
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// `exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
@@ -429,33 +409,6 @@ pub struct ExecArgs {
     /// The command and its arguments.
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
-}
-
-/// `restore`.
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// The tenant's id.
-    #[arg(required_unless_present = "node", conflicts_with = "node")]
-    pub tenant: Option<TenantId>,
-    /// Rebuild a whole node on an empty machine, instead of one tenant.
-    #[arg(long)]
-    pub node: bool,
-    /// The snapshot's number, as `tenantd snapshots` lists it; default: the newest.
-    #[arg(long, value_name = "N")]
-    pub snapshot: Option<u64>,
-    /// Write the snapshot into this directory, which must not exist yet, and change nothing else.
-    #[arg(long, value_name = "DIR", conflicts_with = "node")]
-    pub to: Option<Utf8PathBuf>,
-    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
-    /// one on this host, if the operator left it there.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<Utf8PathBuf>,
-    /// Take the newest snapshot though it is older than this host, the node's heartbeat or [restore] in
-    /// node.toml says it should be.
-    #[arg(long, conflicts_with = "snapshot")]
-    pub allow_old: bool,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// `templates`, `plans`.

@@ -64,6 +64,17 @@ pub enum CliError {
         /// Of how many.
         total: usize,
     },
+    /// Some repositories are not as they should be.
+    #[error("{count} of {total} repositories are not whole; what is wrong is said above")]
+    NotVerified {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// There is a tenant of that name.
+    #[error("there is a tenant {0} already; import it under another name with --as")]
+    TenantExists(TenantId),
     /// The operator said no.
     #[error("nothing was removed")]
     Declined,
@@ -157,6 +168,7 @@ impl CliError {
             Self::NoSpecs(_) | Self::NotText(_) | Self::Signing(_) | Self::Identity(_) => {
                 Exit::Invalid
             }
+            Self::TenantExists(_) => Exit::Conflict,
             Self::Unknown { .. } | Self::NothingToCompare(_) => Exit::NotFound,
             Self::Init(error) => match **error {
                 InitError::Done(_) => Exit::Conflict,
@@ -166,8 +178,14 @@ impl CliError {
                 ProtectError::NotEmpty
                 | ProtectError::NotRemoved(_)
                 | ProtectError::StateLeft(..)
-                | ProtectError::DirectoryExists(_) => Exit::Conflict,
-                ProtectError::NoRepository(_) | ProtectError::NoSnapshot { .. } => Exit::NotFound,
+                | ProtectError::DirectoryExists(_)
+                | ProtectError::HasState(..) => Exit::Conflict,
+                ProtectError::Archive(_) => Exit::Invalid,
+                ProtectError::NoRepository(_)
+                | ProtectError::NoSnapshot { .. }
+                | ProtectError::NothingStored(_)
+                | ProtectError::NoPath { .. } => Exit::NotFound,
+                ProtectError::WholeMount(_) => Exit::Usage,
                 _ => Exit::Failed,
             },
             Self::File(error) if error.is_absent() => Exit::NotFound,
@@ -176,6 +194,7 @@ impl CliError {
             | Self::Input(_)
             | Self::Declined
             | Self::NotPruned { .. }
+            | Self::NotVerified { .. }
             | Self::Unfit(_)
             | Self::Terminal(_)
             | Self::Session(_)

@@ -15,6 +15,7 @@ use super::error::CliError;
 use super::exit;
 use super::output::json;
 use crate::api;
+use crate::backup::without_us;
 use crate::node::NodeSettings;
 use crate::tenant::schema;
 
@@ -30,6 +31,15 @@ pub enum GenerateCommand {
     /// Write a manual page for every command into a directory.
     #[command(after_help = "Example:\n  tenantd generate man /usr/local/share/man/man1")]
     Man {
+        /// The directory, which must exist.
+        #[arg(value_name = "DIR")]
+        directory: Utf8PathBuf,
+    },
+    /// Write the guide and the script that restore a repository without this program.
+    ///
+    /// Every repository holds them too, but unsigned: these are the ones to trust.
+    #[command(after_help = "Example:\n  tenantd generate restore /usr/local/share/tenantd")]
+    Restore {
         /// The directory, which must exist.
         #[arg(value_name = "DIR")]
         directory: Utf8PathBuf,
@@ -99,6 +109,9 @@ pub fn run(console: Console, command: GenerateCommand) -> Result<(), CliError> {
             console.print(&String::from_utf8_lossy(&text))
         }
         GenerateCommand::Man { directory } => write_pages(&directory),
+        GenerateCommand::Restore { directory } => without_us::FILES
+            .iter()
+            .try_for_each(|(name, text)| write(&directory.join(name), text.as_bytes())),
         GenerateCommand::Openapi => console.print(&json(&api::openapi())),
         GenerateCommand::Schema { document } => console.print(&json(&match document {
             SchemaOf::Spec => schema::spec(),
@@ -113,13 +126,16 @@ fn write_pages(directory: &Utf8Path) -> Result<(), CliError> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
     for (name, text) in pages(&root).map_err(CliError::Output)? {
-        let path = directory.join(name);
-        std::fs::write(&path, text).map_err(|source| CliError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        write(&directory.join(name), &text)?;
     }
     Ok(())
+}
+
+fn write(path: &Utf8Path, text: &[u8]) -> Result<(), CliError> {
+    std::fs::write(path, text).map_err(|source| CliError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Name and text of each page: `command` and all below it that are not hidden.

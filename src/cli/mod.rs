@@ -19,9 +19,11 @@ mod keys;
 mod life;
 mod log;
 mod logs;
+mod ls;
 mod node;
 mod output;
 mod patch;
+mod progress;
 mod prune;
 mod restore;
 mod revisions;
@@ -30,7 +32,9 @@ mod samples;
 mod table;
 mod tenants;
 mod terminal;
+mod transfer;
 mod unit;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -113,6 +117,10 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Logs(args) => logs::run(client, console, args).await,
         Command::Backup(args) => backup::backup(client, console, args).await,
         Command::Snapshots(args) => backup::snapshots(client, console, args).await,
+        Command::Ls(args) => ls::run(console, &Layout::default(), args).await,
+        Command::Export(args) => transfer::export(client, console, &Layout::default(), args).await,
+        Command::Import(args) => transfer::import(client, console, &Layout::default(), args).await,
+        Command::Verify(args) => verify::run(console, &Layout::default(), args).await,
         Command::Restore(args) => restore::run(client, console, args).await,
         Command::Templates(args) => catalog::templates(client, console, args).await,
         Command::Plans(args) => catalog::plans(client, console, args).await,

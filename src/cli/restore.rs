@@ -1,12 +1,13 @@
 //! `restore`: in place through the daemon; beside a tenant, or of a whole node, in this process.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use axum::http::StatusCode;
 use camino::Utf8Path;
 use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::client::Client;
@@ -15,14 +16,14 @@ use super::error::CliError;
 use super::follow::{follow, problem};
 use super::human;
 use super::output;
+use super::progress;
 use crate::api::{Problem, RestoreRequest};
-use crate::backup::Silent;
 use crate::daemon;
 use crate::host::files;
 use crate::host::systemd::{JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
 use crate::node::KeyFiles;
-use crate::protect::{self, RestoreReport, Wanted};
+use crate::protect::{self, Apart, Place, RestoreReport, Wanted};
 use crate::state::Operation;
 use crate::tenant::TenantId;
 
@@ -32,20 +33,34 @@ const IDENTITY_LIMIT: u64 = 64 * 1024;
 /// Runs the command.
 pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result<(), CliError> {
     let identity = args.identity.as_deref().map(read_identity).transpose()?;
-    match (args.tenant, args.to) {
+    if let (Some(tenant), true) = (&args.tenant, args.undo || args.accept) {
+        let what = if args.undo { "undo" } else { "accept" };
+        let path = format!("/v1/tenants/{tenant}/restore/{what}");
+        let asked = ask(client, console, &path, &json!({}), args.output.json).await;
+        return asked.map(drop);
+    }
+    let place = match (&args.to, &args.path) {
+        (Some(directory), _) => Some(Place::Directory(directory.clone())),
+        (None, Some(_)) => Some(Place::Beside),
+        (None, None) => None,
+    };
+    match (args.tenant, place) {
         (None, _) => {
             let identity = identity.map(SecretString::from);
             restore_node(console, &Layout::default(), identity, args.allow_old).await
         }
-        (Some(tenant), Some(directory)) => {
+        (Some(tenant), Some(place)) => {
+            let apart = Apart {
+                path: args.path,
+                place,
+            };
             let identity = identity.map(SecretString::from);
-            let layout = Layout::default();
             let wanted = Wanted {
                 snapshot: args.snapshot,
                 identity: identity.as_ref(),
                 allow_old: args.allow_old,
             };
-            restore_beside(console, &layout, &tenant, wanted, &directory).await
+            restore_apart(console, &Layout::default(), &tenant, &apart, wanted).await
         }
         (Some(tenant), None) => {
             let request = RestoreRequest {
@@ -53,47 +68,59 @@ pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result
                 identity,
                 allow_old: args.allow_old,
             };
-            in_place(client, console, &tenant, &request, args.output.json).await
+            let path = format!("/v1/tenants/{tenant}/restore");
+            let done = ask(client, console, &path, &request, args.output.json).await?;
+            if done.outcome.is_none_or(|outcome| outcome["kept"].is_null()) {
+                return Ok(());
+            }
+            console.tell(&format!(
+                "its state from before is kept: `tenantd restore {tenant} --undo` puts it back, `--accept` removes it\n"
+            ));
+            Ok(())
         }
     }
 }
 
-async fn in_place(
+/// Has the daemon do something, and follows it to its end.
+async fn ask(
     client: &Client,
     console: Console,
-    tenant: &TenantId,
-    request: &RestoreRequest,
+    path: &str,
+    request: &impl Serialize,
     json: bool,
-) -> Result<(), CliError> {
-    let path = format!("/v1/tenants/{tenant}/restore");
-    let operation: Operation = client.post(&path, request).await?;
-    let ended = follow(client, console, &[operation]).await?;
+) -> Result<Operation, CliError> {
+    let operation: Operation = client.post(path, request).await?;
+    let ended = follow(client, console, std::slice::from_ref(&operation)).await?;
     if json {
         console.print(&output::json(&ended.first()))?;
     }
-    output::all_well(ended.iter().filter_map(problem).collect(), 1)
+    output::all_well(ended.iter().filter_map(problem).collect(), 1)?;
+    Ok(ended.into_iter().next().unwrap_or(operation))
 }
 
-fn read_identity(path: &Utf8Path) -> Result<String, CliError> {
+/// Reads an age identity that was named on the command line.
+pub fn read_identity(path: &Utf8Path) -> Result<String, CliError> {
     let bytes = files::read(path, IDENTITY_LIMIT)?;
     String::from_utf8(bytes).map_err(|_| CliError::NotText(path.to_string()))
 }
 
-/// Restores a snapshot of `tenant` into the new directory `directory`, without the daemon.
-async fn restore_beside(
+/// Restores apart from the tenant's state, without the daemon.
+async fn restore_apart(
     console: Console,
     layout: &Layout,
     tenant: &TenantId,
+    apart: &Apart,
     wanted: Wanted<'_>,
-    directory: &Utf8Path,
 ) -> Result<(), CliError> {
     let settings = daemon::read_settings(layout)?;
-    let progress = Arc::new(Silent);
-    let report =
-        protect::restore_beside(layout, &settings, tenant, wanted, directory, progress).await?;
+    let shown = progress::shown(console);
+    let (report, place) =
+        protect::restore_apart(layout, &settings, tenant, apart, wanted, shown).await?;
     console.tell(&warnings(&report));
+    let path = apart.path.as_ref();
     console.print(&format!(
-        "restored snapshot {} of {tenant} ({}) into {directory}: {} files, {}\n",
+        "restored {}snapshot {} of {tenant} ({}) into {place}: {} files, {}\n",
+        path.map(|path| format!("{path} of ")).unwrap_or_default(),
         report.snapshot,
         report.taken_at,
         report.files,
@@ -120,8 +147,14 @@ async fn restore_node(
     };
     let systemd = Systemd::connect().await?;
     systemd.stop(DAEMON).await?;
-    let (report, tenants) =
-        protect::restore_node(layout, &settings, &identity, allow_old, Arc::new(Silent)).await?;
+    let (report, tenants) = protect::restore_node(
+        layout,
+        &settings,
+        &identity,
+        allow_old,
+        progress::shown(console),
+    )
+    .await?;
     console.tell(&warnings(&report));
     console.print(&format!(
         "the node is back as of {}: {}; their state follows\n",

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::api::{HistoryLine, TenantDetail, TenantSummary, Usage};
+use crate::protect::{CheckOutcome, Checked, Checks};
 use crate::state::{Operation, OperationId, OperationKind, OperationStatus, Wanted};
 
 /// The time now, in all samples.
@@ -57,6 +58,16 @@ pub fn running(id: &str) -> TenantSummary {
         revision: Some(3),
         since: at("2026-05-04T11:57:00Z"),
         last_backup: Some(at("2026-05-04T09:30:00Z")),
+        kept: None,
+        checks: Checks {
+            verify: Some(Checked {
+                at: at("2026-05-03T12:00:00Z"),
+                snapshot: 11,
+                outcome: CheckOutcome::Good,
+                detail: "2 of 40 packs and parts of trees downloaded".to_owned(),
+            }),
+            drill: None,
+        },
         unenforced: vec![],
     }
 }

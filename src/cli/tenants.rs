@@ -16,6 +16,7 @@ use super::patch::{coloured, ended, patch};
 use super::table::{Table, cell, maybe, state};
 use crate::api::{RenderedFile, TenantDetail, TenantSummary, TenantUnits};
 use crate::host::clock;
+use crate::protect::{CheckOutcome, Kept};
 use crate::tenant::TenantId;
 
 /// `list`.
@@ -62,7 +63,7 @@ fn listed(tenants: Vec<TenantSummary>, now: Timestamp, paint: Paint) -> String {
     ];
     let mut table = Table::new(&header, paint);
     for tenant in tenants {
-        let note = note(&tenant);
+        let note = note(&tenant, now);
         table.row(vec![
             cell(tenant.id),
             state(&tenant.state),
@@ -78,11 +79,27 @@ fn listed(tenants: Vec<TenantSummary>, now: Timestamp, paint: Paint) -> String {
 }
 
 /// Why it is as it is, and what the host does not do for it.
-fn note(tenant: &TenantSummary) -> String {
+fn note(tenant: &TenantSummary, now: Timestamp) -> String {
     let unenforced = (!tenant.unenforced.is_empty())
         .then(|| format!("not limited: {}", tenant.unenforced.join(", ")));
-    let notes: Vec<_> = tenant.reason.iter().cloned().chain(unenforced).collect();
+    let notes: Vec<_> = tenant
+        .reason
+        .iter()
+        .cloned()
+        .chain(tenant.checks.failures())
+        .chain(tenant.kept.as_ref().map(|kept| kept_note(kept, now)))
+        .chain(unenforced)
+        .collect();
     notes.join("; ")
+}
+
+/// What a restore has left, and that it takes room.
+fn kept_note(kept: &Kept, now: Timestamp) -> String {
+    format!(
+        "keeps {} from before the restore {}",
+        bytes(kept.bytes),
+        age(now, kept.since)
+    )
 }
 
 fn shown(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
@@ -158,6 +175,30 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
         "Last backup",
         cell(backup.unwrap_or_else(|| "never".to_owned())),
     );
+    for (name, checked) in [
+        ("Last verified", &summary.checks.verify),
+        ("Last drill", &summary.checks.drill),
+    ] {
+        if let Some(checked) = checked {
+            let outcome = match checked.outcome {
+                CheckOutcome::Good => "good",
+                CheckOutcome::Faulty => "faulty",
+                CheckOutcome::Skipped => "skipped",
+            };
+            let told = format!("{}, {outcome}: {}", age(now, checked.at), checked.detail);
+            fact(name, cell(told));
+        }
+    }
+    if let Some(kept) = &summary.kept {
+        let id = &summary.id;
+        let what = kept_note(kept, now);
+        fact(
+            "Old state",
+            cell(format!(
+                "{what}; `tenantd restore {id} --undo` or `--accept`"
+            )),
+        );
+    }
     fact("Ingress", cell(&tenant.ingress_socket));
     fact("State directory", cell(&tenant.state_directory));
     // The range's length is fixed: see `tenant::IdRange`.

@@ -1,9 +1,11 @@
 //! What can go wrong when tenants are backed up or restored.
 
+use std::io;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
+use crate::backup::archive::{ArchiveError, ExportError, ImportError};
 use crate::backup::collect::CollectError;
 use crate::backup::freshness::Stale;
 use crate::backup::{
@@ -139,6 +141,74 @@ pub enum ProtectError {
          directory first"
     )]
     StateLeft(TenantId, Utf8PathBuf),
+    /// A snapshot could not be looked into.
+    #[error("the snapshot of {name} cannot be read")]
+    Read {
+        /// The tenant.
+        name: String,
+        /// Why.
+        #[source]
+        source: RemoteError,
+    },
+    /// A path is not in the snapshot.
+    #[error(
+        "snapshot {snapshot} of {name} has no {path:?}; `tenantd ls {name}` shows what there is"
+    )]
+    NoPath {
+        /// The tenant.
+        name: String,
+        /// The snapshot's number.
+        snapshot: u64,
+        /// What was asked for.
+        path: String,
+    },
+    /// A mount as a whole cannot be put beside itself.
+    #[error(
+        "{0:?} is a whole mount of the tenant, and nothing can be put beside it there; give --to DIR, or \
+         restore the tenant without --path"
+    )]
+    WholeMount(String),
+    /// What was restored could not be put beside what is there.
+    #[error(
+        "what was restored of {path:?} cannot be put beside it; restore it to another directory with --to"
+    )]
+    Beside {
+        /// What was asked for.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A snapshot could not be written as an archive.
+    #[error("{name} was not exported")]
+    Export {
+        /// The tenant.
+        name: String,
+        /// Why.
+        #[source]
+        source: ExportError,
+    },
+    /// An archive is refused.
+    #[error(transparent)]
+    Archive(Box<ArchiveError>),
+    /// An archive's files could not be written.
+    #[error(transparent)]
+    Import(Box<ImportError>),
+    /// A tenant has files that would be replaced.
+    #[error(
+        "tenant {0} has state on this host already, in {1}; import it under another name with --as, or \
+         `tenantd remove {0} --purge` first"
+    )]
+    HasState(TenantId, Utf8PathBuf),
+    /// There is nothing to put back.
+    #[error("nothing is kept of tenant {0} from before a restore")]
+    NothingKept(TenantId),
+    /// A worker died.
+    #[error("a worker stopped unexpectedly")]
+    Worker(#[source] tokio::task::JoinError),
+    /// The kernel gave no random numbers.
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] getrandom::Error),
     /// What an order asked for did not come about, and the order is gone.
     #[error(transparent)]
     Ordered(Box<ProtectError>),

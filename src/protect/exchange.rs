@@ -6,6 +6,7 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::ProtectError;
+use super::kept::keep_replaced;
 use crate::failpoint;
 use crate::host::files::{self, FileError};
 use crate::host::{clock, dirs};
@@ -18,7 +19,7 @@ pub(super) fn has_state(state: &Utf8Path) -> bool {
     entries(state).any(|mount| !mount.path().is_dir() || entries(mount.path()).next().is_some())
 }
 
-/// Puts what was restored in place; the state that was there goes to `replaced/`.
+/// Puts what was restored in place; the state that was there is kept.
 pub(super) fn exchange(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
     let (state, replaced) = (layout.state_dir(tenant), layout.replaced_dir(tenant));
     dirs::remove_tree(&replaced)?;
@@ -32,10 +33,13 @@ pub(super) fn exchange(layout: &Layout, tenant: &TenantId) -> Result<(), Protect
     finish_exchange(layout, tenant)
 }
 
-/// The second rename, also after a crash between the two.
+/// The second rename and what follows, also after a crash in between.
 pub(super) fn finish_exchange(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
     if is_exchange_open(layout, tenant) {
         rename(&layout.restoring_dir(tenant), &layout.state_dir(tenant))?;
+    }
+    if layout.state_dir(tenant).exists() {
+        keep_replaced(layout, tenant)?;
     }
     Ok(())
 }
@@ -64,11 +68,6 @@ fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), ProtectError> {
 /// A name that says when something was set aside.
 pub(super) fn aside(path: &Utf8Path) -> Utf8PathBuf {
     Utf8PathBuf::from(format!("{path}.{}", clock::now().as_second()))
-}
-
-/// Removes the state that a restore has replaced, once the agent is healthy with the new one.
-pub fn discard_replaced(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
-    Ok(dirs::remove_tree(&layout.replaced_dir(tenant))?)
 }
 
 #[cfg(test)]
@@ -109,7 +108,7 @@ mod tests {
         assert!(!is_exchange_open(&layout, &tenant));
         let read = |directory: &Utf8Path| fs::read_to_string(directory.join("data/file")).unwrap();
         assert_eq!(read(&layout.state_dir(&tenant)), "new");
-        assert_eq!(read(&layout.replaced_dir(&tenant)), "old");
+        assert_eq!(read(&layout.before_restore_dir(&tenant)), "old");
         finish_exchange(&layout, &tenant).unwrap();
         assert_eq!(read(&layout.state_dir(&tenant)), "new");
     }

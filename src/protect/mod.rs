@@ -2,11 +2,16 @@
 //! things are, to whom they are encrypted for, and to the freezer.
 //! It knows no format (that is `backup`) and starts no unit (that is `reconcile` and systemd).
 
+mod checks;
 mod error;
 mod exchange;
+mod export;
 mod forks;
 mod freeze;
 mod heartbeat;
+mod import;
+mod inspect;
+mod kept;
 mod keys;
 mod node;
 mod node_restore;
@@ -15,15 +20,21 @@ mod order;
 mod prune;
 mod report;
 mod restore;
+mod restore_apart;
 mod shutdown;
 mod store;
 mod tenant;
 #[cfg(test)]
 mod trust_tests;
+mod verify;
 
+pub use checks::{CheckOutcome, Checked, Checks, read_checks};
 pub use error::ProtectError;
-pub use exchange::discard_replaced;
+pub use export::{Export, ExportReport, export};
 pub use forks::Fork;
+pub use import::{check_vacant, import_state, read_archive};
+pub use inspect::{ListedFile, Listing, list_files};
+pub use kept::{Kept, give_up, kept, put_back};
 pub use keys::{
     Erasure, ErasureStatus, KeyReport, NodeKeyReport, RepositoryReport, Rotated, erase_keys,
     rotate_keys, show_keys,
@@ -33,8 +44,12 @@ pub use node_restore::restore_node;
 pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};
-pub use report::{BackupReport, Outcome, read_report, take_restore_report};
-pub use restore::{is_restore_due, restore_beside, restore_if_wanted};
+pub use report::{
+    BackupReport, Outcome, end_progress, progress, read_report, take_restore_report, tell_progress,
+};
+pub use restore::{is_restore_due, restore_if_wanted};
+pub use restore_apart::{Apart, Place, restore_apart};
 pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
 pub use store::probe_store;
 pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};
+pub use verify::{Faulty, Verified, new_salt, verify};

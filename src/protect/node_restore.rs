@@ -46,7 +46,9 @@ pub async fn restore_node(
     let opened = find(settings, identity, allow_old).await?;
     let restored = layout.data_dir().join("restoring-node");
     dirs::remove_tree(&restored)?;
-    let report = opened.restore("the node", &restored, progress).await?;
+    let report = opened
+        .restore("the node", &restored, None, progress)
+        .await?;
     let tenants = put_in_place(layout, &restored)?;
     opened.adopt(layout, settings, NODE).await?;
     for tenant in &tenants {

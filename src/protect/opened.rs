@@ -14,8 +14,8 @@ use super::heartbeat::{known_head, word};
 use super::store::{Patience, credentials_directory, open_store};
 use crate::backup::freshness::{Evidence, Stale, judge};
 use crate::backup::{
-    self, Chain, Identity, Progress, PublicKey, RemoteRepository, Repository, RepositorySpec,
-    RestoreError, RestoreRequest, SignedCommit, Snapshots, Trust,
+    self, Chain, Entry, Identity, Progress, PublicKey, RemoteRepository, Repository,
+    RepositorySpec, RestoreError, RestoreRequest, SignedCommit, Snapshots, Trust,
 };
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
@@ -139,13 +139,7 @@ pub(super) async fn open(
             })?
         }
     };
-    let identities = match wanted.identity {
-        Some(text) => vec![Identity::from_text(text).map_err(ProtectError::Recipient)?],
-        None => KeyFiles::new(layout)
-            .operator_identity(credentials_directory().as_deref())?
-            .into_iter()
-            .collect(),
-    };
+    let identities = identities(layout, wanted.identity)?;
     if identities.is_empty() {
         return Err(ProtectError::NoIdentity(name.to_owned()));
     }
@@ -159,6 +153,20 @@ pub(super) async fn open(
         remote,
         keys,
     }))
+}
+
+/// The identity that was given, or the one that is on this host.
+pub(super) fn identities(
+    layout: &Layout,
+    given: Option<&SecretString>,
+) -> Result<Vec<Identity>, ProtectError> {
+    Ok(match given {
+        Some(text) => vec![Identity::from_text(text).map_err(ProtectError::Recipient)?],
+        None => KeyFiles::new(layout)
+            .operator_identity(credentials_directory().as_deref())?
+            .into_iter()
+            .collect(),
+    })
 }
 
 /// Judges the head of a repository. What the operator allows nevertheless is told.
@@ -217,14 +225,17 @@ impl Opened {
         }
     }
 
+    /// Restores the snapshot, or what one path in it names, into the new directory `target`.
     pub(super) async fn restore(
         &self,
         name: &str,
         target: &Utf8Path,
+        only: Option<Vec<u8>>,
         progress: Arc<dyn Progress>,
     ) -> Result<RestoreReport, ProtectError> {
         let request = RestoreRequest {
             target: target.to_owned(),
+            only,
             ownership: nix::unistd::geteuid().is_root(),
             keep_setuid: false,
             progress,
@@ -245,8 +256,33 @@ impl Opened {
             fetched_bytes: report.fetched,
             passed_over: self.passed_over,
             forks: self.forks.clone(),
-            doubt: self.doubt.as_ref().map(ToString::to_string),
+            doubt: self.doubt(),
         })
+    }
+
+    /// Why it is not as new as it should be, where that was allowed.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.doubt.as_ref().map(ToString::to_string)
+    }
+
+    /// Which snapshot it is.
+    pub(super) fn commit(&self) -> &SignedCommit {
+        &self.commit
+    }
+
+    /// Where it is read from, and with what.
+    pub(super) fn source(&self) -> (&RemoteRepository, &backup::RepositoryKeys) {
+        (&self.remote, &self.keys)
+    }
+
+    /// All entries of the snapshot.
+    pub(super) async fn entries(&self, name: &str) -> Result<Vec<Entry>, ProtectError> {
+        let tree = self.remote.tree(&self.commit, &self.keys).await;
+        let failed = |source| ProtectError::Read {
+            name: name.to_owned(),
+            source,
+        };
+        Ok(tree.map_err(failed)?.entries)
     }
 
     /// Has the writer go on where the store's newest commit ended, when this host knows the

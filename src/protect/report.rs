@@ -82,6 +82,22 @@ pub(super) fn write_report(
     write(&path(layout, "backup", tenant), report)
 }
 
+/// Leaves how far a unit's work is, in a line, for the daemon to tell; it is gone with [`end_progress`].
+pub fn tell_progress(layout: &Layout, tenant: &TenantId, line: &str) -> Result<(), ProtectError> {
+    write(&path(layout, "progress", Some(tenant)), &line)
+}
+
+/// How far the unit at work for a tenant is.
+pub fn progress(layout: &Layout, tenant: &TenantId) -> Option<String> {
+    read(&path(layout, "progress", Some(tenant))).ok()
+}
+
+/// Nothing is at work any more.
+pub fn end_progress(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
+    files::remove(&path(layout, "progress", Some(tenant)))?;
+    Ok(())
+}
+
 /// The report of the last backup of a tenant, or of the node.
 pub fn read_report(layout: &Layout, tenant: Option<&TenantId>) -> Result<Value, ProtectError> {
     read(&path(layout, "backup", tenant))

@@ -1,16 +1,13 @@
 //! Restores tenants: before they start without state, by order of the daemon, or beside.
 //!
 //! A restore goes into `restoring/`, whole and checked, before the state that is there is
-//! touched. Then two renames exchange them; the old state stays in `replaced/` until the
-//! agent is healthy.
+//! touched. Then two renames exchange them; the old state is kept (`kept`).
 
 use std::sync::Arc;
 
-use camino::Utf8Path;
-
 use super::ProtectError;
-use super::exchange::{exchange, finish_exchange, has_state, is_exchange_open};
-use super::opened::{FROM_CATALOGUE, RestoreReport, Wanted, local_spec, open};
+use super::exchange::{exchange, finish_exchange, has_state};
+use super::opened::{FROM_CATALOGUE, RestoreReport, local_spec, open};
 use super::order::{read_order, remove_order};
 use super::report::write_restore_report;
 use crate::backup::Progress;
@@ -22,7 +19,7 @@ use crate::tenant::TenantId;
 
 /// Whether [`restore_if_wanted`] has anything to do. It looks at names only and changes nothing.
 pub fn is_restore_due(layout: &Layout, tenant: &TenantId) -> Result<bool, ProtectError> {
-    if is_exchange_open(layout, tenant) || read_order(layout, tenant)?.is_some() {
+    if layout.replaced_dir(tenant).exists() || read_order(layout, tenant)?.is_some() {
         return Ok(true);
     }
     Ok(!has_state(&layout.state_dir(tenant))
@@ -71,7 +68,9 @@ pub async fn restore_if_wanted(
         };
         let target = layout.restoring_dir(tenant);
         dirs::remove_tree(&target)?;
-        let report = opened.restore(tenant.as_str(), &target, progress).await?;
+        let report = opened
+            .restore(tenant.as_str(), &target, None, progress)
+            .await?;
         failpoint::hit("protect.restored");
         exchange(layout, tenant)?;
         opened
@@ -95,26 +94,6 @@ pub async fn restore_if_wanted(
     }
 }
 
-/// Restores a snapshot of `name` into the new directory `to`; changes nothing else.
-pub async fn restore_beside(
-    layout: &Layout,
-    settings: &NodeSettings,
-    tenant: &TenantId,
-    wanted: Wanted<'_>,
-    to: &Utf8Path,
-    progress: Arc<dyn Progress>,
-) -> Result<RestoreReport, ProtectError> {
-    if to.exists() {
-        return Err(ProtectError::DirectoryExists(to.to_owned()));
-    }
-    let missing = || ProtectError::NoRepository(tenant.to_string());
-    let spec = local_spec(layout, tenant.as_str())?.ok_or_else(missing)?;
-    let opened = open(layout, settings, tenant.as_str(), &spec, wanted)
-        .await?
-        .ok_or_else(missing)?;
-    opened.restore(tenant.as_str(), to, progress).await
-}
-
 /// Whether this node made the repository and never committed to it, so that a start without
 /// state needs no word from the store.
 fn is_known_empty(layout: &Layout, tenant: &TenantId) -> bool {
@@ -127,6 +106,8 @@ fn is_known_empty(layout: &Layout, tenant: &TenantId) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use camino::Utf8Path;
 
     use super::*;
     use crate::protect::order::{RestoreOrder, write_order};

@@ -145,8 +145,20 @@ impl Host {
             ..Wanted::default()
         };
         let progress = Arc::new(Silent);
-        let report =
-            restore_beside(&self.layout, &self.settings, &acme(), wanted, &to, progress).await?;
+        let tenant = acme();
+        let apart = Apart {
+            path: None,
+            place: Place::Directory(to.clone()),
+        };
+        let restored = restore_apart(
+            &self.layout,
+            &self.settings,
+            &tenant,
+            &apart,
+            wanted,
+            progress,
+        );
+        let (report, _) = restored.await?;
         let content = fs::read_to_string(to.join("data/file")).unwrap();
         fs::remove_dir_all(to).unwrap();
         Ok((report, content))

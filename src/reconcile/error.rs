@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use camino::Utf8PathBuf;
+use jiff::Timestamp;
 
 use crate::api::Problem;
 use crate::host::files::FileError;
@@ -197,6 +198,17 @@ pub enum OperationError {
     /// A restore failed.
     #[error("{0}")]
     Restore(String),
+    /// The state from before an earlier restore is still kept.
+    #[error(
+        "tenant {tenant} still keeps its state from before the restore of {since}, and there is room for one only: \
+         `tenantd restore {tenant} --accept` removes it, `tenantd restore {tenant} --undo` puts it back"
+    )]
+    KeepsOld {
+        /// The tenant.
+        tenant: TenantId,
+        /// When it was replaced.
+        since: Timestamp,
+    },
     /// The daemon ended in the middle and cannot go on by itself.
     #[error("tenantd ended in the middle of this; nothing is half done, ask again")]
     Interrupted,
@@ -241,6 +253,7 @@ impl OperationError {
             Self::NotHealthy { .. } => ("not-healthy", StatusCode::INTERNAL_SERVER_ERROR),
             Self::RolledBack { cause, .. } => cause.code(),
             Self::Backup(_) => ("backup-failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::KeepsOld { .. } => ("keeps-old-state", StatusCode::CONFLICT),
             Self::Restore(_) => ("restore-failed", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Interrupted => ("interrupted", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Systemd(_) | Self::Check(_) => ("host-unusable", StatusCode::SERVICE_UNAVAILABLE),

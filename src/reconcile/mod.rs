@@ -37,6 +37,7 @@ mod starts;
 pub mod supervisor;
 mod tenant_locks;
 mod view;
+mod watched;
 
 pub use engine::{Engine, asked};
 pub use error::OperationError;

@@ -10,7 +10,7 @@ use super::blocking;
 use super::engine::Engine;
 use super::error::OperationError;
 use crate::api::{
-    HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
+    Document, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
     TenantUnits, Usage,
 };
 use crate::layout::UnitNames;
@@ -91,6 +91,17 @@ impl Engine {
         Ok(TenantUnits { revision, files })
     }
 
+    /// The spec of a tenant's current revision.
+    pub async fn spec(&self, tenant: &TenantId) -> Result<Document, OperationError> {
+        let row = self.database.tenant(tenant.clone()).await?;
+        let stored = self.stored(&row).await?;
+        let stored = stored.ok_or_else(|| OperationError::NoRevision(tenant.clone()))?;
+        Ok(Document {
+            name: format!("{tenant}.toml"),
+            text: stored.revision.spec_text,
+        })
+    }
+
     /// Snapshots that this node has made, oldest first, of one tenant or of all and the node.
     pub async fn snapshots(
         &self,
@@ -132,6 +143,7 @@ impl Engine {
                 missing.join(", ")
             ));
         }
+        warnings.extend(self.backup_warnings().await?);
         Ok(NodeStatus {
             name: settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,6 +152,30 @@ impl Engine {
             warnings,
             operations: self.running_operations(),
         })
+    }
+
+    /// Backups that the last look found not to be whole, and states from before a restore that still take room.
+    async fn backup_warnings(&self) -> Result<Vec<String>, OperationError> {
+        let mut warnings = Vec::new();
+        for row in self.database.tenants().await? {
+            let (layout, id) = (self.layout.clone(), row.id.clone());
+            let (checks, kept) = blocking(move || {
+                let checks = protect::read_checks(&layout, id.as_str());
+                (checks, protect::kept(&layout, &id))
+            })
+            .await;
+            let id = row.id;
+            warnings.extend(checks.failures().map(|why| format!("{id}: {why}")));
+            warnings.extend(kept.map(|kept| {
+                format!(
+                    "{id}: its state from before the restore of {} still takes {} MiB; `tenantd restore {id} --accept` \
+                     removes it, `--undo` puts it back",
+                    kept.since,
+                    kept.bytes.div_ceil(1 << 20)
+                )
+            }));
+        }
+        Ok(warnings)
     }
 
     async fn stored(&self, row: &TenantRow) -> Result<Option<StoredRevision>, OperationError> {
@@ -163,6 +199,8 @@ impl Engine {
             revision: row.current_revision,
             since: row.changed_at,
             last_backup: protect::last_backup(&self.layout, &row.id),
+            kept: protect::kept(&self.layout, &row.id),
+            checks: protect::read_checks(&self.layout, row.id.as_str()),
             unenforced: missing.iter().map(ToString::to_string).collect(),
         }
     }

@@ -25,9 +25,15 @@ enum Drill {
     Backup,
     /// A tenant is restored.
     Restore,
+    /// The state from before a restore is put back.
+    Undo,
+    /// The state from before a restore is given up.
+    Accept,
+    /// A tenant is made from an archive.
+    Import,
 }
 
-use Drill::{Apply, Backup, BadUpdate, Remove, Restore, Stop, Update};
+use Drill::{Accept, Apply, Backup, BadUpdate, Import, Remove, Restore, Stop, Undo, Update};
 
 /// Every point, and the operations that are cut short at it.
 const TABLE: &[(&str, &[Drill])] = &[
@@ -40,6 +46,7 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("backup.after-commit-put", &[Backup]),
     ("backup.after-create-intent", &[Apply]),
     ("backup.after-create-put", &[Apply]),
+    ("backup.after-create-texts-put", &[Apply]),
     ("backup.after-head", &[Backup]),
     ("backup.after-index", &[Backup]),
     ("backup.after-intent", &[Backup]),
@@ -61,9 +68,14 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("restore.after-first-pack", &[Restore]),
     ("restore.before-metadata", &[Restore]),
     ("operation.restore-done", &[Restore]),
+    ("protect.discarding", &[Accept]),
     ("protect.exchanged", &[Restore]),
+    ("protect.imported", &[Import]),
+    ("protect.kept-noted", &[Restore]),
     ("operation.restore-ordered", &[Restore]),
     ("protect.restored", &[Restore]),
+    ("protect.undo-noted", &[Undo]),
+    ("protect.undone", &[Undo]),
 ];
 
 /// The points at which an operation is cut short.
@@ -216,6 +228,64 @@ fn a_restore_that_is_killed_at_any_point_ends_with_the_snapshot_running() {
                  /run/tenantd/restore/acme 2>/dev/null || true",
             )?;
             ensure!(left.trim().is_empty(), "{point} leaves {}", left.stdout);
+            let kept = "/var/lib/tenantd/tenants/acme/before-restore/data/note";
+            ensure!(
+                host.machine.read(kept)? == "newer",
+                "{point} loses the old state"
+            );
+            host.tenantd(["restore", "acme", "--accept"])?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_becomes_of_the_old_state_is_done_although_tenantd_is_killed_at_every_point() {
+    on_host("killed-undo", |host| {
+        host.apply(&fake("acme"))?;
+        host.write("acme", "note", "in the snapshot")?;
+        host.tenantd(["backup", "acme"])?;
+        host.write("acme", "note", "newer")?;
+        host.tenantd(["restore", "acme"])?;
+        let mut notes = ["newer", "in the snapshot"].into_iter().cycle();
+        for (point, note) in points(Undo).zip(&mut notes) {
+            cut_short(host, Undo, point, "acme", || {
+                host.try_tenantd(["restore", "acme", "--undo"])
+            })?;
+            ends_as(host, "acme", "running", 1).with_context(|| format!("{point} in an undo"))?;
+            host.expect("acme", "note", note)
+                .with_context(|| format!("{point} in an undo"))?;
+        }
+        for point in points(Accept) {
+            cut_short(host, Accept, point, "acme", || {
+                host.try_tenantd(["restore", "acme", "--accept"])
+            })?;
+            ends_as(host, "acme", "running", 1)?;
+            let left = host.machine.script(
+                "ls -d /var/lib/tenantd/tenants/acme/{before-restore,discarding}* 2>/dev/null || true",
+            )?;
+            ensure!(left.trim().is_empty(), "{point} leaves {}", left.stdout);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_import_that_is_killed_is_done_by_asking_again() {
+    on_host("killed-import", |host| {
+        host.apply(&fake("acme"))?;
+        host.write("acme", "note", "carried over")?;
+        host.tenantd(["backup", "acme"])?;
+        let file = "/root/acme.tar.zst";
+        host.tenantd(["export", "acme", "--file", file])?;
+        for (number, point) in points(Import).enumerate() {
+            let tenant = format!("copy-{number}");
+            let import = ["import", file, "--as", &tenant];
+            cut_short(host, Import, point, &tenant, || host.try_tenantd(import))?;
+            host.tenantd(import)?;
+            ends_as(host, &tenant, "running", 1)
+                .with_context(|| format!("{point} in an import"))?;
+            host.expect(&tenant, "note", "carried over")?;
         }
         Ok(())
     });

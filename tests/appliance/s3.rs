@@ -125,7 +125,15 @@ fn a_tenant_comes_back_from_a_bucket_that_tells_nothing_of_it() {
         );
 
         let keys = server.keys(BUCKET)?;
-        let kinds = ["repository.json", "keys/", "packs/", "trees/", "commits/"];
+        let kinds = [
+            "repository.json",
+            "RESTORE.md",
+            "restore.sh",
+            "keys/",
+            "packs/",
+            "trees/",
+            "commits/",
+        ];
         for kind in kinds {
             ensure!(
                 keys.iter().any(|key| key.contains(kind)),

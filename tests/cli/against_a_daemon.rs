@@ -46,7 +46,7 @@ fn list_is_a_table_or_the_document_unchanged() {
     assert!(table.contains("not limited: memory"), "{table}");
     assert!(!table.contains('\u{1b}'), "no colours into a pipe");
 
-    let assert = fake.tenantd(&["ls", "--json"]).assert().success();
+    let assert = fake.tenantd(&["list", "--json"]).assert().success();
     let printed: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
     assert_eq!(printed, tenants());
 }

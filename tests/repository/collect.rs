@@ -149,9 +149,15 @@ impl Yard {
         let is_needed = |name: &String| {
             let last = name.rsplit('/').next().unwrap();
             needed.iter().any(|digest| digest == last)
-                || ["/commits/", "/keys/", "/repository.json"]
-                    .iter()
-                    .any(|part| name.contains(part))
+                || [
+                    "/commits/",
+                    "/keys/",
+                    "/repository.json",
+                    "/RESTORE.md",
+                    "/restore.sh",
+                ]
+                .iter()
+                .any(|part| name.contains(part))
         };
         let mut names = self.shelf.names();
         names.retain(|name| !is_needed(name));

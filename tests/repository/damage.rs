@@ -173,7 +173,7 @@ async fn commits_of_another_repository_or_root_are_refused() {
 
 #[tokio::test]
 async fn verify_finds_the_same_damage_as_deep_as_it_looks() {
-    use tenantd::backup::{Depth, Problem};
+    use tenantd::backup::{Problem, Share, Silent, VerifyRequest};
 
     let world = World::new();
     fill(&world);
@@ -187,7 +187,25 @@ async fn verify_finds_the_same_damage_as_deep_as_it_looks() {
         )
         .await
         .unwrap();
-    for depth in [Depth::Listing, Depth::Download, Depth::Open(&keys)] {
+    let depth = |share, keys| VerifyRequest {
+        share,
+        keys,
+        progress: std::sync::Arc::new(Silent),
+    };
+    let sample = Share::Sample {
+        permille: 50,
+        salt: 7,
+    };
+    let listing = depth(Share::Nothing, None);
+    let download = depth(Share::Everything, None);
+    let open = depth(Share::Everything, Some(&keys));
+    for depth in [
+        &listing,
+        &depth(sample, None),
+        &depth(sample, Some(&keys)),
+        &download,
+        &open,
+    ] {
         let report = remote.verify(depth).await.unwrap();
         assert!(report.is_good(), "{report:?}");
         assert_eq!((report.commits, report.packs), (1, 1));
@@ -199,19 +217,30 @@ async fn verify_finds_the_same_damage_as_deep_as_it_looks() {
     flipped[1000] ^= 1;
     fs::write(&pack, flipped).unwrap();
     assert!(
-        remote.verify(Depth::Listing).await.unwrap().is_good(),
+        remote.verify(&listing).await.unwrap().is_good(),
         "sizes tell nothing"
     );
-    let report = remote.verify(Depth::Download).await.unwrap();
+    let report = remote.verify(&download).await.unwrap();
     assert!(
         matches!(report.faults[..], [ref fault] if matches!(fault.problem, Problem::Content(_)))
     );
     fs::write(&pack, &good[1..]).unwrap();
-    let report = remote.verify(Depth::Listing).await.unwrap();
+    let report = remote.verify(&listing).await.unwrap();
     assert!(
         matches!(report.faults[..], [ref fault] if matches!(fault.problem, Problem::Size { .. }))
     );
     fs::remove_file(&pack).unwrap();
-    let report = remote.verify(Depth::Open(&keys)).await.unwrap();
+    let report = remote.verify(&open).await.unwrap();
     assert!(matches!(report.faults[..], [ref fault] if matches!(fault.problem, Problem::Missing)));
+
+    fs::write(&pack, good).unwrap();
+    let tree = world.object("/trees/");
+    let part = fs::read(&tree).unwrap();
+    fs::remove_file(&tree).unwrap();
+    let report = remote.verify(&listing).await.unwrap();
+    assert!(matches!(report.faults[..], [ref fault] if fault.object.contains("/trees/")));
+    fs::write(&tree, part).unwrap();
+    fs::remove_file(world.object("/keys/")).unwrap();
+    let report = remote.verify(&listing).await.unwrap();
+    assert!(matches!(report.faults[..], [ref fault] if fault.object.ends_with("/keys/")));
 }

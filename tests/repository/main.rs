@@ -1,5 +1,6 @@
 //! The repository as a whole: from files through a store and back, with real tools, damage and crashes.
 
+mod archive;
 mod collect;
 mod crash;
 mod damage;
@@ -8,6 +9,7 @@ mod hostile;
 mod increments;
 mod interleaved;
 mod keys;
+mod part;
 mod prune_command;
 mod round_trip;
 mod scale;

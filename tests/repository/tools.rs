@@ -1,17 +1,25 @@
 //! A stranger with `ssh-keygen`, `age`, `zstd` and `jq` can check and restore, and an operator can certify.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use secrecy::ExposeSecret as _;
 use tenantd::backup::{NODE_NAMESPACE, NodeCertificate, NodeStatement, RootKey, Signer, Trust};
 
 use super::round_trip::fill;
-use super::world::World;
+use super::world::{Node, World, assert_same, nodes};
 
 /// Runs a shell script; a tool that is missing is a failure that says which.
 fn sh(world: &World, script: &str) -> String {
+    let output = run(world, script);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn run(world: &World, script: &str) -> Output {
     for tool in ["ssh-keygen", "age", "zstd", "jq", "sha256sum"] {
         let found = Command::new("sh")
             .args(["-c", &format!("command -v {tool}")])
@@ -36,10 +44,7 @@ fn sh(world: &World, script: &str) -> String {
         .unwrap()
         .write_all(script.as_bytes())
         .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    child.wait_with_output().unwrap()
 }
 
 /// The commands of the format's page, as they stand there.
@@ -154,4 +159,119 @@ async fn keys_and_certificates_made_by_ssh_keygen_are_taken() {
         printed.starts_with(&world.signer().key.public().to_string()),
         "{printed}"
     );
+}
+
+/// What is needed besides the repository: its public root key and an identity; and the repository as
+/// somebody has it who copied it from a bucket, alone in a directory.
+fn carry_away(world: &World) {
+    let root = format!("{} the operator\n", world.root.public());
+    fs::write(world.path.join("root.pub"), root).unwrap();
+    let identity = world.operator.to_text();
+    fs::write(world.path.join("identity.txt"), identity.expose_secret()).unwrap();
+    sh(
+        world,
+        "mkdir alone; cp -r store/*/ alone/repository; cp root.pub identity.txt alone",
+    );
+}
+
+/// Everything but attributes where there is no tool to set them.
+fn comparable(mut nodes: BTreeMap<Vec<u8>, Node>) -> BTreeMap<Vec<u8>, Node> {
+    let has_setfattr = Command::new("setfattr").arg("--version").output().is_ok();
+    for node in nodes.values_mut().filter(|_| !has_setfattr) {
+        node.xattrs.clear();
+    }
+    nodes
+}
+
+#[tokio::test]
+async fn the_script_in_the_repository_restores_every_snapshot_whole_with_nothing_else() {
+    let world = World::new();
+    fill(&world);
+    let first = world.snapshot().await;
+    let before = nodes(&world.state());
+    fs::create_dir_all(world.state().join("-dash/ two  blanks ")).unwrap();
+    fs::write(world.state().join("-dash/ two  blanks /tail\n"), "x").unwrap();
+    std::os::unix::fs::symlink("-n", world.state().join("-dash/link")).unwrap();
+    fs::write(world.state().join("a/b/text"), "changed").unwrap();
+    world.snapshot().await;
+    carry_away(&world);
+
+    // Only these programs are to be found.
+    let said = sh(
+        &world,
+        r#"mkdir bin
+for tool in age zstd jq ssh-keygen sha256sum bash setfattr sed grep sort cut tac head mktemp realpath rm ls mv mkdir \
+    dd ln touch truncate chmod chown; do
+  ! path=$(command -v $tool) || ln -s "$path" bin/$tool
+done
+tools=$PWD/bin
+cd alone
+restore() { env -i PATH="$tools" bash repository/restore.sh repository root.pub identity.txt "$@"; }
+restore newest
+restore first "$(ls repository/commits | sed -n 1p)""#,
+    );
+    assert!(said.contains(r#""tenant":"acme""#), "{said}");
+    assert!(said.contains(&first.commit.to_string()), "{said}");
+    let restored = |name: &str| comparable(nodes(&world.path.join("alone").join(name)));
+    assert_same(&restored("newest"), &comparable(nodes(&world.state())));
+    assert_same(&restored("first"), &comparable(before));
+}
+
+#[tokio::test]
+async fn the_script_believes_only_what_is_signed() {
+    let world = World::new();
+    fill(&world);
+    world.snapshot().await;
+    carry_away(&world);
+    let restore = |what: &str| {
+        let script = format!(
+            "cd alone; {what}; bash repository/restore.sh repository root.pub identity.txt restored"
+        );
+        let output = run(&world, &script);
+        let is_there = world.path.join("alone/restored/a/small").exists();
+        let _ = fs::remove_dir_all(world.path.join("alone/restored"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success() && is_there, said)
+    };
+    // A newer commit that somebody else made, under the right digest: passed over.
+    let (done, said) = restore(
+        r#"sed 's/"sequence":1/"sequence":7/' repository/commits/* > forged
+        mv forged "repository/commits/0000000001-0000000007-$(sha256sum < forged | cut -c1-64)""#,
+    );
+    assert!(done && said.contains("passed over"), "{said}");
+    // A key object that somebody else made, for the operator's recipient but of another repository.
+    let (done, said) =
+        restore("cp repository/keys/*.age repository/keys/0.age; echo x >> repository/keys/0.age");
+    assert!(done, "{said}");
+    let (done, said) = restore(
+        "cp root.pub real.pub; sed -i 's/AAAAC3NzaC1lZDI1NTE5AAAAI./AAAAC3NzaC1lZDI1NTE5AAAAIx/' root.pub",
+    );
+    assert!(!done && said.contains("no commit is signed"), "{said}");
+    let (done, said) =
+        restore("mv real.pub root.pub; for p in repository/packs/*; do printf x >> $p; done");
+    assert!(!done && said.contains("is not what was signed"), "{said}");
+}
+
+#[tokio::test]
+async fn a_repository_gets_the_texts_of_the_version_that_writes_it() {
+    let world = World::new();
+    fill(&world);
+    world.snapshot().await;
+    let script = world.object("restore.sh");
+    let ours = fs::read_to_string(&script).unwrap();
+    let (_, text) = tenantd::backup::without_us::FILES[1];
+    assert_eq!(ours, text);
+    assert!(world.object("RESTORE.md").is_file());
+
+    fs::write(&script, "what somebody else made of it").unwrap();
+    world.outcome().await;
+    assert_ne!(
+        fs::read_to_string(&script).unwrap(),
+        ours,
+        "nothing is read back"
+    );
+    // As after an upgrade: the version before stored other texts.
+    fs::write(world.local().join("without-us"), "other").unwrap();
+    world.outcome().await;
+    assert_eq!(fs::read_to_string(&script).unwrap(), ours);
 }

@@ -64,6 +64,7 @@ async fn the_golden_repository_restores() {
             .join(sequence);
         let request = RestoreRequest {
             target: target.clone(),
+            only: None,
             ownership: true,
             keep_setuid: false,
             progress: Arc::new(Silent),

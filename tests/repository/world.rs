@@ -124,6 +124,16 @@ impl World {
         name: Option<&str>,
         target: &str,
     ) -> Result<RestoreReport, RestoreError> {
+        self.try_restore_path(name, None, target).await
+    }
+
+    /// Restores what a path of a snapshot names.
+    pub async fn try_restore_path(
+        &self,
+        name: Option<&str>,
+        path: Option<&str>,
+        target: &str,
+    ) -> Result<RestoreReport, RestoreError> {
         let remote = self.remote().await;
         let snapshots = remote.snapshots().await.map_err(RestoreError::Remote)?;
         let commit = match name {
@@ -138,6 +148,7 @@ impl World {
             .map_err(RestoreError::Remote)?;
         let request = RestoreRequest {
             target: self.path.join(target),
+            only: path.map(|path| path.as_bytes().to_vec()),
             ownership: true,
             keep_setuid: false,
             progress: Arc::new(Silent),

@@ -24,6 +24,8 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(all_snapshots))
         .routes(routes!(snapshots))
         .routes(routes!(restore))
+        .routes(routes!(undo))
+        .routes(routes!(accept))
 }
 
 /// Make a snapshot of every tenant and of the node.
@@ -106,6 +108,44 @@ async fn restore(
             peer.actor(),
             identity,
         )
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+/// Put the state from before the last restore back; the present one is kept in its place.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/restore/undo", tag = "backups",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem)))]
+async fn undo(
+    engine: State<Arc<Engine>>,
+    peer: ConnectInfo<Peer>,
+    tenant: Path<TenantId>,
+) -> ApiResult<(StatusCode, Json<Operation>)> {
+    decide_kept(engine, peer, tenant, "put-back").await
+}
+
+/// Remove the state from before the last restore.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/restore/accept", tag = "backups",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem)))]
+async fn accept(
+    engine: State<Arc<Engine>>,
+    peer: ConnectInfo<Peer>,
+    tenant: Path<TenantId>,
+) -> ApiResult<(StatusCode, Json<Operation>)> {
+    decide_kept(engine, peer, tenant, "give-up").await
+}
+
+async fn decide_kept(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+    what: &str,
+) -> ApiResult<(StatusCode, Json<Operation>)> {
+    engine.database.tenant(tenant.clone()).await?;
+    let request = json!({ "kept": what });
+    let operation = engine
+        .submit(OperationKind::Restore, Some(tenant), request, peer.actor())
         .await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
 }

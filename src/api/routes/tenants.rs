@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{
-    ApplyPlan, ApplyRequest, Change, Problem, SuspendRequest, TenantDetail, TenantSummary,
-    TenantUnits,
+    ApplyPlan, ApplyRequest, Change, Document, Problem, SuspendRequest, TenantDetail,
+    TenantSummary, TenantUnits,
 };
 use crate::reconcile::{
     ApplyJob, Engine, Images, OperationError, asked, plan, preview, resolve_all,
@@ -29,6 +29,7 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(list))
         .routes(routes!(show, remove))
         .routes(routes!(units))
+        .routes(routes!(spec))
         .routes(routes!(apply))
         .routes(routes!(start))
         .routes(routes!(stop))
@@ -66,6 +67,17 @@ async fn units(
     Path(tenant): Path<TenantId>,
 ) -> ApiResult<Json<TenantUnits>> {
     Ok(Json(engine.units(&tenant).await?))
+}
+
+/// The spec of a tenant's current revision, as it was written.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/spec", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 200, body = Document), (status = 404, body = Problem)))]
+async fn spec(
+    State(engine): State<Arc<Engine>>,
+    Path(tenant): Path<TenantId>,
+) -> ApiResult<Json<Document>> {
+    Ok(Json(engine.spec(&tenant).await?))
 }
 
 /// Bring tenants to what specs say. All documents are checked before anything is touched.

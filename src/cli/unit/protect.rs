@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
+use sd_notify::NotifyState;
 
-use crate::backup::Silent;
+use crate::backup::{Meter, Progress, SystemClock};
+use crate::cli::progress;
 use crate::daemon;
 use crate::host::freezer::Owner;
 use crate::host::systemd::{ActiveState, JobResult, Systemd};
@@ -19,6 +21,9 @@ use crate::tenant::TenantId;
 /// Backups of tenants at work at a time: one reads and compresses while another waits for
 /// the store, on the two cores of a small host.
 const AT_A_TIME: usize = 2;
+
+/// How often the progress of a unit is told.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Longest wait for a network before a restore is tried without.
 const NETWORK_WAIT: Duration = Duration::from_mins(1);
@@ -46,9 +51,11 @@ pub(super) async fn backup(layout: &Layout, tenant: &TenantId) -> anyhow::Result
         tenant,
         Some(Owner::Backup),
         Haste::None,
-        Arc::new(Silent),
+        told(layout, tenant),
     )
-    .await?;
+    .await;
+    protect::end_progress(layout, tenant)?;
+    let report = report?;
     tell(&report);
     Ok(())
 }
@@ -58,6 +65,21 @@ pub(super) async fn backup_node(layout: &Layout) -> anyhow::Result<()> {
     let report = protect::back_up_node(layout, &settings(layout)?, Haste::None).await?;
     tell(&report);
     Ok(())
+}
+
+/// Tells how far it is in `systemctl status`, and to the daemon for those who wait.
+fn told(layout: &Layout, tenant: &TenantId) -> Arc<dyn Progress> {
+    let (layout, tenant) = (layout.clone(), tenant.clone());
+    Arc::new(Meter::new(
+        Arc::new(SystemClock),
+        TOLD_EVERY,
+        move |measure| {
+            let line = progress::line(measure);
+            // Who cannot be told does not change what is done.
+            let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
+            let _ = protect::tell_progress(&layout, &tenant, &line);
+        },
+    ))
 }
 
 fn tell(report: &BackupReport) {
@@ -158,8 +180,15 @@ pub(super) async fn restore(
         let units = systemd.units(&[&service]).await?;
         Ok(units.iter().any(|unit| unit.active == ActiveState::Active))
     };
+    let progress = told(layout, tenant);
     let restored =
-        protect::restore_if_wanted(layout, &settings, tenant, is_running, Arc::new(Silent)).await;
+        protect::restore_if_wanted(layout, &settings, tenant, is_running, progress).await;
+    if let Err(error) = protect::end_progress(layout, tenant) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "an old line of progress stays"
+        );
+    }
     match restored {
         Ok(None) => Ok(()),
         Ok(Some(report)) => {

@@ -10,6 +10,7 @@ use crate::reconcile::blocking;
 use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::evidence;
 use crate::reconcile::run::Run;
+use crate::reconcile::watched::start_watched;
 
 /// The unit that backs up the node itself.
 const NODE_UNIT: &str = "tenantd-backup-node.service";
@@ -21,9 +22,8 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         || NODE_UNIT.to_owned(),
         |tenant| UnitNames(tenant).instance("backup", "service"),
     );
-    run.step("back up").await?;
     // A unit that is at it already answers with the end of its present run.
-    let result = run.engine.systemd.start(&unit).await?;
+    let result = start_watched(run, &unit, "back up").await?;
     if result != JobResult::Done {
         let what = tenant.map_or_else(|| "the node".to_owned(), |t| format!("tenant {t}"));
         let why = evidence::last_word(&unit).await;

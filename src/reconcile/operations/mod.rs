@@ -3,6 +3,7 @@
 
 mod apply;
 mod backup;
+mod kept;
 mod life;
 mod plan;
 mod remove;

@@ -1,8 +1,9 @@
 //! Restore: the agent stops, its restore unit puts the wanted snapshot in place, it starts
-//! again and answers. The state that was there is kept until then.
+//! again and answers. The state that was there is kept until the operator says otherwise (`kept`).
 
 use serde_json::{Value, json};
 
+use super::kept;
 use crate::failpoint;
 use crate::host::systemd::JobResult;
 use crate::layout::UnitNames;
@@ -13,6 +14,7 @@ use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::evidence;
 use crate::reconcile::room;
 use crate::reconcile::run::Run;
+use crate::reconcile::watched::start_watched;
 use crate::state::Wanted;
 use crate::tenant::{Edge, TenantState};
 
@@ -21,6 +23,11 @@ use crate::tenant::{Edge, TenantState};
 /// Cut short, it goes on if the order is still there; an identity that was handed over is
 /// part of the order, in memory (`/run`) and gone with a reboot.
 pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
+    match run.operation.request["kept"].as_str() {
+        Some("put-back") => return kept::put_back(run).await,
+        Some("give-up") => return kept::give_up(run).await,
+        _ => {}
+    }
     let engine = &run.engine;
     let row = run.row().await?;
     let names = UnitNames(&row.id);
@@ -47,6 +54,15 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         return Err(OperationError::Restore(
             ProtectError::NoIdentity(row.id.to_string()).to_string(),
         ));
+    }
+    // What this very operation has put aside, before it was cut short, is no reason to stop.
+    if let Some(kept) = kept_now(run).await?
+        && kept.since < run.operation.started_at
+    {
+        return Err(OperationError::KeepsOld {
+            tenant: row.id,
+            since: kept.since,
+        });
     }
     has_room(run, snapshot).await?;
     if row.state != TenantState::Restoring {
@@ -75,12 +91,8 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
             .map_err(|error| OperationError::Restore(chain(&error)))?;
     }
     failpoint::hit("operation.restore-ordered");
-    run.step("stop the agent").await?;
-    for unit in [names.instance("awake", "service"), names.service()] {
-        engine.systemd.stop(&unit).await?;
-    }
-    run.step("restore").await?;
-    let result = engine.systemd.start(&restore_unit).await?;
+    stop_agent(run).await?;
+    let result = start_watched(run, &restore_unit, "restore").await?;
     failpoint::hit("operation.restore-done");
     let restored = if result == JobResult::Done {
         Ok(())
@@ -97,25 +109,42 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     let report = blocking(move || protect::take_restore_report(&layout, &tenant))
         .await
         .map_err(|error| OperationError::Restore(error.to_string()));
-    converge(run).await?;
-    if row.wanted == Wanted::Running {
-        wait_healthy(run).await?;
-        run.set_state(TenantState::Running, None).await?;
-    } else {
-        let state = match row.wanted {
-            Wanted::Suspended => TenantState::Suspended,
-            _ => TenantState::Stopped,
-        };
-        run.set_state(state, row.held_because.clone()).await?;
-    }
+    go_on(run).await?;
     restored?;
     let report = report.map_err(|error| OperationError::Restore(chain(&error)))?;
-    let (layout, tenant) = (engine.layout.clone(), row.id.clone());
-    run.step("remove the replaced state").await?;
-    blocking(move || protect::discard_replaced(&layout, &tenant))
-        .await
-        .map_err(|error| OperationError::Restore(chain(&error)))?;
-    Ok(json!({ "tenant": row.id, "report": report }))
+    let kept = kept_now(run).await?;
+    Ok(json!({ "tenant": row.id, "report": report, "kept": kept }))
+}
+
+/// Stops the agent, for its state to be replaced.
+pub(super) async fn stop_agent(run: &Run) -> Result<(), OperationError> {
+    run.step("stop the agent").await?;
+    let names = UnitNames(run.tenant()?);
+    for unit in [names.instance("awake", "service"), names.service()] {
+        run.engine.systemd.stop(&unit).await?;
+    }
+    Ok(())
+}
+
+/// Brings the tenant back to what is wanted of it.
+pub(super) async fn go_on(run: &Run) -> Result<(), OperationError> {
+    converge(run).await?;
+    let row = run.row().await?;
+    let state = match row.wanted {
+        Wanted::Running => {
+            wait_healthy(run).await?;
+            return run.set_state(TenantState::Running, None).await;
+        }
+        Wanted::Suspended => TenantState::Suspended,
+        _ => TenantState::Stopped,
+    };
+    run.set_state(state, row.held_because).await
+}
+
+/// The state from before an earlier restore, if it is kept.
+async fn kept_now(run: &Run) -> Result<Option<protect::Kept>, OperationError> {
+    let (layout, tenant) = (run.engine.layout.clone(), run.tenant()?.clone());
+    Ok(blocking(move || protect::kept(&layout, &tenant)).await)
 }
 
 /// Refuses before the agent is stopped when the snapshot does not fit beside the state. What

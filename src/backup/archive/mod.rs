@@ -1,0 +1,68 @@
+//! A tenant as one file, for whoever leaves or comes: a POSIX pax archive in zstd, laid out as below.
+//! It reads and writes files and snapshots; what becomes of them is the caller's.
+//!
+//! | name | what |
+//! |---|---|
+//! | `tenantd-export.json` | [`About`]; comes first |
+//! | `tenant.toml` | the spec as it was applied; secrets are in it by name only |
+//! | `state`, `state/…` | the state directory, with one directory for each mount |
+
+mod extensions;
+mod extract;
+mod index;
+mod shelf;
+mod write;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use extract::{ImportError, ImportRequest, Imported};
+pub use index::{Archive, ArchiveError};
+pub use write::{ExportError, Exported};
+
+/// The name of the document that says what the archive is.
+const ABOUT: &str = "tenantd-export.json";
+/// The name of the spec.
+const SPEC: &str = "tenant.toml";
+/// The name of the state directory.
+const STATE: &str = "state";
+/// The version of the layout.
+const VERSION: u32 = 1;
+/// The key of an extended attribute in a pax header, as star, GNU tar and libarchive spell it.
+const XATTR: &str = "SCHILY.xattr.";
+
+/// What an archive says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct About {
+    format: Format,
+    version: u32,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The node it comes from.
+    pub host: String,
+    /// The moment the data is of.
+    pub taken_at: Timestamp,
+    /// The snapshot's number.
+    pub snapshot: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Format {
+    #[serde(rename = "tenantd-export")]
+    Export,
+}
+
+impl About {
+    /// Describes an archive.
+    pub fn new(tenant: &str, host: &str, taken_at: Timestamp, snapshot: u64) -> Self {
+        Self {
+            format: Format::Export,
+            version: VERSION,
+            tenant: tenant.to_owned(),
+            host: host.to_owned(),
+            taken_at,
+            snapshot,
+        }
+    }
+}

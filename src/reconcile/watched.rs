@@ -1,0 +1,40 @@
+//! Starts a unit that works for long, and tells those who wait how far it is.
+//! What it tells is not recorded: only that the unit was started is a step.
+
+use std::time::Duration;
+
+use crate::host::systemd::JobResult;
+use crate::protect;
+use crate::reconcile::blocking;
+use crate::reconcile::error::OperationError;
+use crate::reconcile::run::Run;
+
+/// How often it is asked how far the unit is.
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+
+/// Starts `unit` as the step `step`, and waits for its end.
+pub(super) async fn start_watched(
+    run: &Run,
+    unit: &str,
+    step: &str,
+) -> Result<JobResult, OperationError> {
+    run.step(step).await?;
+    let engine = &run.engine;
+    let job = engine.systemd.start(unit);
+    tokio::pin!(job);
+    loop {
+        tokio::select! {
+            result = &mut job => return Ok(result?),
+            () = tokio::time::sleep(ASKED_EVERY) => {}
+        }
+        let Some(tenant) = run.operation.tenant.clone() else {
+            continue;
+        };
+        let layout = engine.layout.clone();
+        if let Some(line) = blocking(move || protect::progress(&layout, &tenant)).await {
+            engine
+                .progress
+                .step(run.operation.id, &format!("{step}: {line}"));
+        }
+    }
+}
