@@ -12,6 +12,7 @@ mod commit;
 mod consolidate;
 mod entry;
 mod envelope;
+mod fetch;
 mod files;
 pub mod freshness;
 mod heartbeat;

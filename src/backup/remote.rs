@@ -8,16 +8,16 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
-use super::FORMAT_VERSION;
 use super::certificate::Trust;
 use super::chain::{Ambiguous, Chain, choose};
 use super::commit::{CommitError, MAX_COMMIT, ObjectRef, SignedCommit};
+use super::fetch::{FetchError, fetch, fetch_description, list_names};
 use super::heartbeat::{MAX_HEARTBEAT, SignedHeartbeat};
 use super::id::{BucketPrefix, Digest, RepositoryId};
 use super::names::{CommitName, HeartbeatName, ObjectNames};
 use super::pack::MAX_PACK;
 use super::pack_list::{ListObject, MAX_LIST};
-use super::repository::{Adopted, REPOSITORY_FORMAT, RepositoryObject};
+use super::repository::{Adopted, RepositoryObject};
 use super::seal::{self, Identity, MAX_KEYS, RepositoryKeys, SealError};
 use super::tree::{MAX_PART, Tree, TreeError, TreeReader};
 use crate::object_store::{ObjectStore, StoreError, StoreErrorKind};
@@ -29,7 +29,6 @@ const READERS: usize = 16;
 /// More commits or keys than this are not one repository's.
 const MAX_LISTED: usize = 200_000;
 const MAX_KEY_OBJECTS: usize = 64;
-const MAX_REPOSITORY_OBJECT: u64 = 4096;
 
 /// Why a repository could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -215,15 +214,10 @@ impl RemoteRepository {
         trust: Trust,
     ) -> Result<Self, RemoteError> {
         let names = ObjectNames(prefix);
-        let bytes = store
-            .get(&names.repository(), MAX_REPOSITORY_OBJECT)
+        let name = names.repository();
+        let object = fetch_description(store.as_ref(), &name, expected)
             .await
-            .map_err(RemoteError::Store)?;
-        let object: RepositoryObject = serde_json::from_slice(&bytes)
-            .ok()
-            .filter(|object: &RepositoryObject| {
-                object.format == REPOSITORY_FORMAT && object.version == FORMAT_VERSION
-            })
+            .map_err(RemoteError::Store)?
             .ok_or(RemoteError::Format(prefix))?;
         match expected {
             Some(expected) if expected != object.id => Err(RemoteError::Exchanged {
@@ -240,17 +234,14 @@ impl RemoteRepository {
         }
     }
 
-    /// Finds the repositories of a store: every prefix that holds a `repository.json`.
+    /// Finds the repositories of a store: every prefix that holds a `repository.json`, hidden or not.
     ///
     /// # Errors
     /// The store cannot be listed.
     pub async fn find(store: &dyn ObjectStore) -> Result<Vec<BucketPrefix>, RemoteError> {
-        let objects = store.list("").await.map_err(RemoteError::Store)?;
-        let prefix = |name: &str| name.strip_suffix("/repository.json")?.parse().ok();
-        Ok(objects
-            .iter()
-            .filter_map(|object| prefix(&object.name))
-            .collect())
+        let names = list_names(store, "").await.map_err(RemoteError::Store)?;
+        let prefix = |name: &String| name.strip_suffix("/repository.json")?.parse().ok();
+        Ok(names.iter().filter_map(prefix).collect())
     }
 
     /// The repository's id.
@@ -277,13 +268,15 @@ impl RemoteRepository {
     /// The store fails. Commits that do not hold are in the result, not an error.
     pub async fn snapshots(&self) -> Result<Snapshots, RemoteError> {
         let prefix = self.names.commits_prefix();
-        let objects = self.store.list(&prefix).await.map_err(RemoteError::Store)?;
-        if objects.len() > MAX_LISTED {
+        let names = list_names(self.store.as_ref(), &prefix)
+            .await
+            .map_err(RemoteError::Store)?;
+        if names.len() > MAX_LISTED {
             return Err(RemoteError::TooMany);
         }
-        let listed = objects
+        let listed = names
             .iter()
-            .filter_map(|object| CommitName::parse(object.name.strip_prefix(&prefix)?));
+            .filter_map(|name| CommitName::parse(name.strip_prefix(&prefix)?));
         let listed: Vec<CommitName> = listed.collect();
         let checked: Vec<_> = stream::iter(listed)
             .map(|name| self.read_commit(name))
@@ -312,22 +305,29 @@ impl RemoteRepository {
     /// The newest heartbeat that a trusted node signed below this prefix; needs no identity.
     ///
     /// What lies above it and does not hold is passed over, but not without end: whoever can write
-    /// to the store can also hide every heartbeat there is.
+    /// to the store can also bury every heartbeat there is.
     ///
     /// # Errors
     /// The store fails.
     pub async fn heartbeat(&self) -> Result<Option<SignedHeartbeat>, RemoteError> {
         let prefix = self.names.heartbeats_prefix();
-        let objects = self.store.list(&prefix).await.map_err(RemoteError::Store)?;
-        let listed = objects
+        let names = list_names(self.store.as_ref(), &prefix)
+            .await
+            .map_err(RemoteError::Store)?;
+        let listed = names
             .iter()
-            .filter_map(|object| HeartbeatName::parse(object.name.strip_prefix(&prefix)?));
+            .filter_map(|name| HeartbeatName::parse(name.strip_prefix(&prefix)?));
         let mut listed: Vec<HeartbeatName> = listed.collect();
         listed.sort_unstable();
         for name in listed.into_iter().rev().take(MAX_BEATS) {
             let object = self.names.heartbeat(&name);
-            let Some(bytes) = self.fitting(&object, MAX_HEARTBEAT).await? else {
-                continue;
+            let stored = fetch(self.store.as_ref(), &object, MAX_HEARTBEAT, name.digest).await;
+            let bytes = match stored {
+                Ok(bytes) => bytes,
+                Err(FetchError::Changed) => continue,
+                Err(FetchError::Store(error)) if error.kind == StoreErrorKind::NotFound => continue,
+                Err(FetchError::Store(error)) => return Err(RemoteError::Store(error)),
+                Err(FetchError::Worker(error)) => return Err(RemoteError::Worker(error)),
             };
             match SignedHeartbeat::verify(name, bytes.to_vec(), self.object.id, &self.trust) {
                 Ok(beat) => return Ok(Some(beat)),
@@ -340,38 +340,16 @@ impl RemoteRepository {
         Ok(None)
     }
 
-    /// A small object, unless it is gone or too long to be what it should.
-    async fn fitting(&self, name: &str, limit: u64) -> Result<Option<Bytes>, RemoteError> {
-        match self.store.get(name, limit).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error)
-                if matches!(
-                    error.kind,
-                    StoreErrorKind::TooLarge { .. } | StoreErrorKind::NotFound
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(RemoteError::Store(error)),
-        }
-    }
-
     async fn read_commit(
         &self,
         name: CommitName,
     ) -> Result<(CommitName, Result<SignedCommit, CommitError>), RemoteError> {
-        let read = self.store.get(&self.names.commit(&name), MAX_COMMIT).await;
-        let bytes = match read {
+        let stored = self.names.commit(&name);
+        let bytes = match fetch(self.store.as_ref(), &stored, MAX_COMMIT, name.digest).await {
             Ok(bytes) => bytes,
-            Err(error)
-                if matches!(
-                    error.kind,
-                    crate::object_store::StoreErrorKind::TooLarge { .. }
-                ) =>
-            {
-                return Ok((name, Err(CommitError::Name(name))));
-            }
-            Err(error) => return Err(RemoteError::Store(error)),
+            Err(FetchError::Changed) => return Ok((name, Err(CommitError::Name(name)))),
+            Err(FetchError::Store(error)) => return Err(RemoteError::Store(error)),
+            Err(FetchError::Worker(error)) => return Err(RemoteError::Worker(error)),
         };
         let commit = SignedCommit::verify(name, bytes.to_vec(), self.object.id, &self.trust);
         Ok((name, commit))
@@ -386,13 +364,16 @@ impl RemoteRepository {
         commit: &SignedCommit,
         identities: &[Identity],
     ) -> Result<RepositoryKeys, RemoteError> {
-        let objects = self
-            .store
-            .list(&self.names.keys_prefix())
+        let prefix = self.names.keys_prefix();
+        let names = list_names(self.store.as_ref(), &prefix)
             .await
             .map_err(RemoteError::Store)?;
-        for object in objects.iter().take(MAX_KEY_OBJECTS) {
-            let Ok(sealed) = self.store.get(&object.name, MAX_KEYS).await else {
+        for name in names.iter().take(MAX_KEY_OBJECTS) {
+            let digest = name.strip_prefix(&prefix).unwrap_or(name);
+            let Ok(digest) = digest.trim_end_matches(".age").parse() else {
+                continue;
+            };
+            let Ok(sealed) = fetch(self.store.as_ref(), name, MAX_KEYS, digest).await else {
                 continue;
             };
             for identity in identities {
@@ -421,26 +402,12 @@ impl RemoteRepository {
         if object.size > limit {
             return Err(changed());
         }
-        let bytes = match self.store.get(name, object.size).await {
-            Ok(bytes) => bytes,
-            Err(error)
-                if matches!(
-                    error.kind,
-                    crate::object_store::StoreErrorKind::TooLarge { .. }
-                ) =>
-            {
-                return Err(changed());
-            }
-            Err(error) => return Err(RemoteError::Store(error)),
-        };
-        let check = bytes.clone();
-        let digest = tokio::task::spawn_blocking(move || Digest::of(&check))
-            .await
-            .map_err(RemoteError::Worker)?;
-        if digest != object.sha256 {
-            return Err(changed());
-        }
-        Ok(bytes)
+        let read = fetch(self.store.as_ref(), name, object.size, object.sha256).await;
+        read.map_err(|error| match error {
+            FetchError::Changed => changed(),
+            FetchError::Store(error) => RemoteError::Store(error),
+            FetchError::Worker(error) => RemoteError::Worker(error),
+        })
     }
 
     /// All packs that a commit names, itself and by lists.

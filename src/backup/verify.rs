@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::commit::{ObjectRef, SignedCommit};
+use super::fetch::list_all;
 use super::id::Digest;
 use super::names::{CommitName, ObjectNames};
 use super::pack::{MAX_PACK, OpenPack, PackError};
@@ -239,16 +240,17 @@ impl RemoteRepository {
         }))
     }
 
-    async fn list(&self, prefix: &str) -> Result<HashMap<String, u64>, RemoteError> {
-        let objects = self
-            .store()
-            .list(prefix)
+    /// The sizes of all versions of the objects below a prefix: a reader takes the one that fits,
+    /// so an object that was hidden or overwritten is still there.
+    async fn list(&self, prefix: &str) -> Result<HashMap<String, Vec<u64>>, RemoteError> {
+        let all = list_all(self.store().as_ref(), prefix)
             .await
             .map_err(RemoteError::Store)?;
-        Ok(objects
-            .into_iter()
-            .map(|object| (object.name, object.size))
-            .collect())
+        let mut sizes: HashMap<String, Vec<u64>> = HashMap::new();
+        for object in all {
+            sizes.entry(object.name).or_default().push(object.size);
+        }
+        Ok(sizes)
     }
 
     /// Downloads an object and looks at its bytes as deep as was asked for.
@@ -305,17 +307,17 @@ impl Kind {
     fn fault_in(
         self,
         names: &ObjectNames,
-        listed: &HashMap<String, u64>,
+        listed: &HashMap<String, Vec<u64>>,
         object: &ObjectRef,
     ) -> Option<Fault> {
         let name = self.name(names, &object.sha256);
-        let problem = match listed.get(&name) {
-            None => Problem::Missing,
-            Some(found) if *found != object.size => Problem::Size {
-                found: *found,
+        let problem = match listed.get(&name).map(Vec::as_slice) {
+            None | Some([]) => Problem::Missing,
+            Some(sizes) if sizes.contains(&object.size) => return None,
+            Some([.., newest]) => Problem::Size {
+                found: *newest,
                 expected: object.size,
             },
-            Some(_) => return None,
         };
         Some(Fault {
             object: name,

@@ -224,11 +224,13 @@ pub enum Command {
     /// Check the host for what tenantd needs, and say what to do.
     ///
     /// Works without the daemon too, as root: that it does not run is then one of the findings.
-    #[command(after_help = "Examples:\n  tenantd doctor\n  \
+    #[command(
+        after_help = "Examples:\n  tenantd doctor\n  tenantd doctor --store\n  \
                             tenantd doctor --json | jq '.[] | select(.verdict == \"failed\")'\n\n\
                             Exit codes: 0 no check failed, though some may warn; 1 a check failed; \
-                            6 the daemon may not be asked, or is absent and you are not root.")]
-    Doctor(Output),
+                            6 the daemon may not be asked, or is absent and you are not root."
+    )]
+    Doctor(DoctorArgs),
     /// Read node.toml and tenants.d again, and put right what is not as recorded.
     #[command(after_help = "Example:\n  tenantd reload")]
     Reload(ReloadArgs),
@@ -250,6 +252,18 @@ pub enum Command {
         #[command(subcommand)]
         command: UnitCommand,
     },
+}
+
+/// What to check.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DoctorArgs {
+    /// Check the object store instead: what it and this host's key to it can do, and whether that
+    /// key could destroy backups. Stores an object below `tenantd-probe/` and touches no other.
+    #[arg(long)]
+    pub store: bool,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// One or more tenants.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::apply;
-use super::args::{Output, ReloadArgs};
+use super::args::{DoctorArgs, Output, ReloadArgs};
 use super::client::{Client, ClientError};
 use super::console::{Console, Paint};
 use super::error::CliError;
@@ -32,10 +32,16 @@ pub async fn status(client: &Client, console: Console, output: Output) -> Result
 
 /// `doctor`; an error when a check failed. While the daemon does not answer, this process
 /// looks at the host itself.
-pub async fn doctor(client: &Client, console: Console, output: Output) -> Result<(), CliError> {
-    let document: Value = match client.get("/v1/doctor").await {
+pub async fn doctor(client: &Client, console: Console, args: DoctorArgs) -> Result<(), CliError> {
+    let DoctorArgs { store, output } = args;
+    let answer: Result<Value, ClientError> = if store {
+        client.post("/v1/doctor/store", &json!({})).await
+    } else {
+        client.get("/v1/doctor").await
+    };
+    let document = match answer {
         Ok(document) => document,
-        Err(error) if error.is_absence() => alone(error).await?,
+        Err(error) if error.is_absence() => alone(error, store).await?,
         Err(error) => return Err(error.into()),
     };
     let checks: Vec<CheckResult> = output::understood(document.clone())?;
@@ -52,12 +58,16 @@ pub async fn doctor(client: &Client, console: Console, output: Output) -> Result
 }
 
 /// What the host shows without the daemon.
-async fn alone(absence: ClientError) -> Result<Value, CliError> {
+async fn alone(absence: ClientError, store: bool) -> Result<Value, CliError> {
     let layout = Layout::default();
     if !Facts::gather(layout.root()).root {
         return Err(CliError::DoctorNeedsRoot(absence));
     }
-    let settings = daemon::read_settings(&layout).map_err(|error| error.to_string());
+    let settings = daemon::read_settings(&layout);
+    if store {
+        return Ok(json!(doctor::examine_store(&settings?).await));
+    }
+    let settings = settings.map_err(|error| error.to_string());
     let checks = doctor::examine_alone(&layout, settings, absence.to_string()).await;
     Ok(json!(checks))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::backup_settings::BackupSettings;
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
-use crate::object_store::{EndpointError, S3Settings, StoreUrl, StoreUrlError};
+use crate::object_store::{EndpointError, RateError, S3Settings, StoreUrl, StoreUrlError, Uploads};
 
 /// The settings of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -67,7 +67,17 @@ pub struct StoreSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub credentials: Option<Utf8PathBuf>,
+    /// The most that each backup may upload to a bucket per second, for example `20MiB/s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_limit: Option<String>,
+    /// How many uploads to a bucket each backup may have under way at a time, 1 to 64; default 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub concurrency: Option<usize>,
 }
+
+/// More uploads at a time than this are a mistake: each holds a pack of 16 MiB in memory.
+const MOST_UPLOADS: usize = 64;
 
 fn default_store_url() -> String {
     "dir:/var/lib/tenantd/backups".to_owned()
@@ -85,6 +95,8 @@ impl Default for StoreSettings {
             region: None,
             path_style: true,
             credentials: None,
+            upload_limit: None,
+            concurrency: None,
         }
     }
 }
@@ -110,6 +122,12 @@ pub enum StoreSettingsError {
     /// An S3 store lacks a setting.
     #[error("an s3:// store needs `{0}` as well")]
     Missing(&'static str),
+    /// `upload-limit` is none.
+    #[error("upload-limit: {0}")]
+    Rate(#[from] RateError),
+    /// `concurrency` is out of range.
+    #[error("concurrency = {0} is not possible; give 1 to {MOST_UPLOADS}")]
+    Concurrency(usize),
     /// The credentials file is named from a directory that nobody knows later.
     #[error("{0} is not an absolute path")]
     Relative(Utf8PathBuf),
@@ -160,7 +178,24 @@ impl StoreSettings {
                 .ok_or(StoreSettingsError::Missing("region"))?
                 .to_owned(),
             path_style: self.path_style,
+            uploads: self.uploads()?,
+            answer_within: S3Settings::ANSWER_WITHIN,
         }))
+    }
+
+    fn uploads(&self) -> Result<Uploads, StoreSettingsError> {
+        let mut uploads = Uploads::default();
+        if let Some(limit) = &self.upload_limit {
+            uploads.limit = Some(limit.parse()?);
+        }
+        match self.concurrency {
+            Some(at_once) if !(1..=MOST_UPLOADS).contains(&at_once) => {
+                return Err(StoreSettingsError::Concurrency(at_once));
+            }
+            Some(at_once) => uploads.at_once = at_once,
+            None => {}
+        }
+        Ok(uploads)
     }
 }
 
@@ -265,6 +300,12 @@ impl NodeSettings {
         if let Some(path) = &self.store.credentials {
             let _ = writeln!(store, "credentials = {}", quoted(path.as_str()));
         }
+        if let Some(limit) = &self.store.upload_limit {
+            let _ = writeln!(store, "upload-limit = {}", quoted(limit));
+        }
+        if let Some(concurrency) = self.store.concurrency {
+            let _ = writeln!(store, "concurrency = {concurrency}");
+        }
         format!(
             "# The settings of this node. `tenantd reload` makes the daemon read them again.\n\
              \n\
@@ -325,6 +366,8 @@ mod tests {
                 region: Some("garage".to_owned()),
                 path_style: false,
                 credentials: Some("/etc/tenantd/s3".into()),
+                upload_limit: Some("20MiB/s".to_owned()),
+                concurrency: Some(8),
             },
             backup: BackupSettings {
                 interval: "15min".parse().unwrap(),
@@ -379,6 +422,9 @@ mod tests {
     #[case(|store: &mut StoreSettings| store.credentials = Some("s3".into()), "not an absolute path")]
     #[case(|store: &mut StoreSettings| store.credentials = Some("/root/s3".into()), "is hidden")]
     #[case(|store: &mut StoreSettings| store.url = "dir:/tmp/backups".to_owned(), "is hidden")]
+    #[case(|store: &mut StoreSettings| store.upload_limit = Some("fast".to_owned()), "upload-limit: \"fast\" is not a rate")]
+    #[case(|store: &mut StoreSettings| store.concurrency = Some(0), "give 1 to 64")]
+    #[case(|store: &mut StoreSettings| store.concurrency = Some(65), "give 1 to 64")]
     fn a_store_that_could_not_be_used_is_refused(
         #[case] spoil: fn(&mut StoreSettings),
         #[case] why: &str,

@@ -17,6 +17,8 @@ pub(super) async fn holds(store: &dyn ObjectStore, many: usize) {
     one_object(store).await;
     prefixes(store).await;
     sizes(store).await;
+    ranges(store).await;
+    versions(store).await;
     many_objects(store, many).await;
     bad_names(store).await;
 }
@@ -71,6 +73,52 @@ async fn sizes(store: &dyn ObjectStore) {
             assert_eq!(error.kind, StoreErrorKind::TooLarge { limit });
         }
     }
+}
+
+async fn ranges(store: &dyn ObjectStore) {
+    let digits = Bytes::from_static(b"0123456789");
+    store.put("range/digits", digits).await.unwrap();
+    for (offset, length, expected) in [
+        (0, 10, "0123456789"),
+        (0, 3, "012"),
+        (4, 2, "45"),
+        (8, 100, "89"),
+        (9, 1, "9"),
+        (3, 0, ""),
+        (10, 1, ""),
+        (1000, 5, ""),
+    ] {
+        let found = store.get_range("range/digits", offset, length).await;
+        assert_eq!(found.unwrap(), expected, "{length} from {offset}");
+    }
+    let missing = store.get_range("range/none", 0, 1).await.unwrap_err();
+    assert_eq!(missing.kind, StoreErrorKind::NotFound, "{missing}");
+}
+
+/// What was put last is the latest version, and can be read as such.
+async fn versions(store: &dyn ObjectStore) {
+    for content in ["older", "newest one"] {
+        let bytes = Bytes::from_static(content.as_bytes());
+        store.put("versions/a", bytes).await.unwrap();
+    }
+    let b = Bytes::from_static(b"b");
+    store.put("versions/b", b).await.unwrap();
+    let found = store.list_versions("versions/").await.unwrap();
+    let latest: Vec<_> = found.iter().filter(|version| version.is_latest).collect();
+    let names: Vec<_> = latest.iter().map(|version| version.name.as_str()).collect();
+    assert_eq!(names, ["versions/a", "versions/b"], "{found:?}");
+    assert!(found.is_sorted_by_key(|version| &version.name));
+    assert_eq!(latest[0].size, 10);
+    let read = store.get_version(latest[0], 10).await.unwrap();
+    assert_eq!(read, "newest one");
+    let limited = store.get_version(latest[0], 9).await.unwrap_err();
+    assert_eq!(limited.kind, StoreErrorKind::TooLarge { limit: 9 });
+    for version in &found {
+        assert!(!version.is_delete_marker, "{version:?}");
+        let bytes = store.get_version(version, 100).await.unwrap();
+        assert_eq!(bytes.len() as u64, version.size, "{version:?}");
+    }
+    assert_eq!(store.list_versions("versions/none").await.unwrap(), []);
 }
 
 /// More than fit in one page of a listing, where there are pages.

@@ -2,15 +2,17 @@
 //! It gives no protection against whoever can write to the directory.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
 
-use super::{ObjectInfo, ObjectStore, StoreError, StoreErrorKind, is_object_name};
+use super::{ObjectInfo, ObjectStore, ObjectVersion, StoreError, StoreErrorKind, is_object_name};
 
 /// Names that begin so are writes in progress or left over from a crash.
 pub(super) const TEMPORARY: &str = ".tmp-";
@@ -18,18 +20,13 @@ pub(super) const TEMPORARY: &str = ".tmp-";
 /// Objects as files below a directory.
 #[derive(Debug, Clone)]
 pub struct DirectoryStore {
-    root: Utf8PathBuf,
+    pub(super) root: Utf8PathBuf,
 }
 
 impl DirectoryStore {
     /// A store below `root`, which is made (0700) at the first put.
     pub fn new(root: impl Into<Utf8PathBuf>) -> Self {
         Self { root: root.into() }
-    }
-
-    /// Where it is.
-    pub(super) fn root(&self) -> &Utf8Path {
-        &self.root
     }
 
     fn error(&self, action: &'static str, name: &str, source: io::Error) -> StoreError {
@@ -81,10 +78,7 @@ impl ObjectStore for DirectoryStore {
         let path = self.path("reading", name)?;
         let bytes = self
             .blocking("reading", name, move || {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-                    .open(path)?;
+                let file = open(&path)?;
                 let mut bytes = Vec::new();
                 let size = file.metadata()?.len();
                 bytes.reserve_exact(usize::try_from(size.min(limit)).unwrap_or_default() + 1);
@@ -101,6 +95,18 @@ impl ObjectStore for DirectoryStore {
             });
         }
         Ok(bytes.into())
+    }
+
+    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
+        let path = self.path("reading", name)?;
+        let read = move || {
+            let mut file = open(&path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            let mut bytes = Vec::new();
+            file.take(length).read_to_end(&mut bytes)?;
+            Ok(bytes.into())
+        };
+        self.blocking("reading", name, read).await
     }
 
     async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
@@ -138,6 +144,49 @@ impl ObjectStore for DirectoryStore {
         })
         .await
     }
+
+    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
+        let objects = self.list(prefix).await?;
+        let root = self.root.clone();
+        self.blocking("listing", prefix, move || versions(&root, objects))
+            .await
+    }
+
+    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
+        self.get(&version.name, limit).await
+    }
+}
+
+fn open(path: &Utf8Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
+
+/// The only version of each object that is still there.
+fn versions(root: &Utf8Path, objects: Vec<ObjectInfo>) -> io::Result<Vec<ObjectVersion>> {
+    let mut versions = Vec::with_capacity(objects.len());
+    for object in objects {
+        let metadata = match fs::symlink_metadata(root.join(&object.name)) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        versions.push(ObjectVersion {
+            name: object.name,
+            version: None,
+            size: metadata.len(),
+            modified: timestamp(metadata.modified()?)?,
+            is_latest: true,
+            is_delete_marker: false,
+        });
+    }
+    Ok(versions)
+}
+
+pub(super) fn timestamp(time: SystemTime) -> io::Result<Timestamp> {
+    Timestamp::try_from(time).map_err(io::Error::other)
 }
 
 fn walk(root: &Utf8Path, below: &Utf8Path, found: &mut Vec<ObjectInfo>) -> io::Result<()> {

@@ -2,48 +2,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use camino::Utf8Path;
 use jiff::Timestamp;
 
-use super::collector::{Collector, Deleted, ObjectVersion};
-use super::directory::TEMPORARY;
-use super::{DirectoryStore, ObjectStore as _, StoreError};
+use super::collector::{Collector, Deleted};
+use super::directory::{TEMPORARY, timestamp};
+use super::{DirectoryStore, ObjectVersion, StoreError};
 
 #[async_trait]
 impl Collector for DirectoryStore {
-    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
-        let objects = self.list(prefix).await?;
-        let root = self.root().to_owned();
-        self.blocking("listing", prefix, move || {
-            let mut versions = Vec::with_capacity(objects.len());
-            for object in objects {
-                let metadata = match fs::symlink_metadata(root.join(&object.name)) {
-                    Ok(metadata) => metadata,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                versions.push(ObjectVersion {
-                    name: object.name,
-                    version: None,
-                    size: metadata.len(),
-                    modified: timestamp(metadata.modified()?)?,
-                    is_latest: true,
-                    is_delete_marker: false,
-                });
-            }
-            Ok(versions)
-        })
-        .await
-    }
-
-    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
-        self.get(&version.name, limit).await
-    }
-
     async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
         let path = self.path("deleting", &version.name)?;
         self.blocking("deleting", &version.name, move || {
@@ -62,10 +31,6 @@ impl Collector for DirectoryStore {
         })
         .await
     }
-}
-
-fn timestamp(time: SystemTime) -> io::Result<Timestamp> {
-    Timestamp::try_from(time).map_err(io::Error::other)
 }
 
 fn remove(path: &Utf8Path) -> io::Result<()> {
@@ -106,8 +71,10 @@ fn sweep(directory: &Utf8Path, before: Timestamp, swept: &mut u64) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use camino::Utf8PathBuf;
 
+    use super::super::ObjectStore as _;
     use super::*;
 
     fn store() -> (tempfile::TempDir, DirectoryStore) {
@@ -141,7 +108,7 @@ mod tests {
             .put("r/packs/1", Bytes::from_static(b"x"))
             .await
             .unwrap();
-        let left = store.root().join("r/packs/.tmp-9-9");
+        let left = store.root.join("r/packs/.tmp-9-9");
         fs::write(&left, b"half").unwrap();
         let written = timestamp(fs::metadata(&left).unwrap().modified().unwrap()).unwrap();
         assert_eq!(store.sweep("r/", written).await.unwrap(), 0);

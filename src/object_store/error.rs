@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {place} failed: {kind}")]
 pub struct StoreError {
-    /// `reading`, `storing`, `listing` or `looking for`.
+    /// `reading`, `storing`, `listing`, `looking for`, `deleting` or `asking`.
     pub action: &'static str,
     /// Store and object.
     pub place: String,
@@ -41,6 +41,12 @@ pub enum StoreErrorKind {
     WrongTime,
     /// The store is full or the account is over its cap.
     Full,
+    /// The part that was asked for begins behind the object's end.
+    BeyondEnd,
+    /// There is already such an object, and none was to be replaced.
+    Exists,
+    /// The store does not have this kind of request.
+    Unsupported,
     /// The store or the way to it fails for now.
     Unavailable {
         /// How long it asks to wait.
@@ -74,6 +80,9 @@ impl std::fmt::Display for StoreErrorKind {
                 "this host's clock differs too much from the store's; set it right",
             ),
             Self::Full => f.write_str("no space or over the account's cap; make room"),
+            Self::BeyondEnd => f.write_str("it is shorter than what was asked for"),
+            Self::Exists => f.write_str("there is such an object already"),
+            Self::Unsupported => f.write_str("the store does not offer that"),
             Self::Unavailable { .. } => f.write_str(
                 "the store is out of reach or overloaded; check its endpoint and the network",
             ),

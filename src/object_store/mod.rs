@@ -8,21 +8,34 @@ mod contract;
 mod directory;
 mod directory_collector;
 mod error;
+mod pace;
+mod probe;
+
 mod retry;
 mod s3;
 mod s3_collector;
+mod s3_listing;
+mod s3_probe;
+
+mod s3_request;
+mod s3_settings;
 mod url;
 
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
-pub use collector::{Collector, Deleted, ObjectVersion};
+pub use collector::{Collector, Deleted};
 pub use directory::DirectoryStore;
 pub use error::{StoreError, StoreErrorKind};
+pub use pace::{Rate, RateError, Uploads};
+
+pub use probe::{Conditional, Deleting, History, PROBE_PREFIX, Probed, StoreFacts, probe};
 pub use retry::{RetryBudget, Retrying, next_delay};
-pub use s3::{S3Keys, S3Settings, S3Store};
+pub use s3::S3Store;
+pub use s3_settings::{S3Keys, S3Settings};
 pub use url::{Endpoint, EndpointError, StoreUrl, StoreUrlError};
 
 /// An object that a listing found.
@@ -34,9 +47,27 @@ pub struct ObjectInfo {
     pub size: u64,
 }
 
+/// One stored version of an object, or a marker that hides the versions before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// The object's full name.
+    pub name: String,
+    /// The store's name for the version; none where the store keeps only one.
+    pub version: Option<String>,
+    /// Its size in bytes; 0 for a marker.
+    pub size: u64,
+    /// When the store took it, by the store's clock.
+    pub modified: Timestamp,
+    /// Whether a plain read gets this one.
+    pub is_latest: bool,
+    /// Whether it only says that the object was deleted or hidden.
+    pub is_delete_marker: bool,
+}
+
 /// A place for objects. Names are relative, with `/` between normal components.
 ///
-/// Every call may be repeated: a name is only ever written with the same bytes.
+/// Every call may be repeated: a name is only ever written with the same bytes. Nothing here
+/// deletes; that is [`Collector`]'s.
 #[async_trait]
 pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Stores an object; when it returns, the object survives a crash of either side.
@@ -45,11 +76,25 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Reads a whole object of at most `limit` bytes.
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError>;
 
+    /// Reads `length` bytes from `offset`; fewer where the object ends before, none beyond its end.
+    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError>;
+
     /// The size of an object, `None` where there is none.
     async fn head(&self, name: &str) -> Result<Option<u64>, StoreError>;
 
     /// All objects whose names begin with `prefix`, in order; a directory's prefix ends in `/`.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+
+    /// All versions of all objects whose names begin with `prefix`, by name and then from the
+    /// oldest to the newest.
+    ///
+    /// Where the store keeps versions, all of them must be here, hidden ones included: what is
+    /// not listed counts as gone, and what only it names would be deleted. Elsewhere an object
+    /// is its only version.
+    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError>;
+
+    /// Reads one version of at most `limit` bytes.
+    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError>;
 }
 
 /// Whether `name` has only normal components of plain characters, so that it means the

@@ -19,7 +19,8 @@ pub struct RetryBudget {
     pub first: Duration,
     /// No wait is longer, unless the store asks for it.
     pub longest: Duration,
-    /// After this time since the first attempt no further one begins.
+    /// After this time since the first attempt no further one begins; one that has begun ends by
+    /// the store's own limits.
     pub total: Duration,
 }
 
@@ -56,7 +57,8 @@ pub fn next_delay(
     // Between half and the whole: never zero, never in step with others.
     let backoff = ceiling.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
     let delay = backoff.max(retry_after.unwrap_or_default());
-    (spent + delay <= budget.total).then_some(delay)
+    // What a store asks for may be any number of seconds.
+    (spent.saturating_add(delay) <= budget.total).then_some(delay)
 }
 
 /// A store whose calls are repeated as [`next_delay`] says.
@@ -84,16 +86,43 @@ impl<S> Retrying<S> {
                 Err(error) => error,
             };
             attempt += 1;
-            let random = super::super::backup::id::random().map_or(0, u16::from_le_bytes);
-            let jitter = f64::from(random) / 65_536.0;
+            // Without randomness all wait equally long, which is still a wait.
+            let jitter =
+                getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
             match next_delay(error.kind, attempt, start.elapsed(), &self.budget, jitter) {
                 Some(delay) => {
                     tracing::warn!(attempt, ?delay, %error, "object store call is repeated");
                     tokio::time::sleep(delay).await;
                 }
-                None => return Err(error),
+                None => return Err(told(error, attempt, start.elapsed())),
             }
         }
+    }
+}
+
+/// The last failure of several, with how often and how long was tried.
+#[derive(Debug, thiserror::Error)]
+#[error("gave up after {attempts} attempts in {:.0} s", elapsed.as_secs_f64())]
+struct GaveUp {
+    attempts: u32,
+    elapsed: Duration,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The error as it is reported: a single attempt needs no more words.
+fn told(error: StoreError, attempts: u32, elapsed: Duration) -> StoreError {
+    if attempts == 1 {
+        return error;
+    }
+    let gave_up = GaveUp {
+        attempts,
+        elapsed,
+        source: error.source,
+    };
+    StoreError {
+        source: Some(Box::new(gave_up)),
+        ..error
     }
 }
 
@@ -107,6 +136,11 @@ impl<S: ObjectStore> ObjectStore for Retrying<S> {
         self.repeat(|| self.inner.get(name, limit)).await
     }
 
+    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
+        self.repeat(|| self.inner.get_range(name, offset, length))
+            .await
+    }
+
     async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
         self.repeat(|| self.inner.head(name)).await
     }
@@ -114,10 +148,7 @@ impl<S: ObjectStore> ObjectStore for Retrying<S> {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.repeat(|| self.inner.list(prefix)).await
     }
-}
 
-#[async_trait]
-impl<S: Collector> Collector for Retrying<S> {
     async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
         self.repeat(|| self.inner.list_versions(prefix)).await
     }
@@ -125,7 +156,10 @@ impl<S: Collector> Collector for Retrying<S> {
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
         self.repeat(|| self.inner.get_version(version, limit)).await
     }
+}
 
+#[async_trait]
+impl<S: Collector> Collector for Retrying<S> {
     async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
         self.repeat(|| self.inner.delete_version(version)).await
     }
@@ -171,6 +205,7 @@ mod tests {
     #[rstest]
     #[case(20, Some(20))]
     #[case(61, None)]
+    #[case(u64::MAX, None)]
     fn the_store_is_obeyed_or_given_up(#[case] seconds: u64, #[case] delay: Option<u64>) {
         let retry_after = Some(Duration::from_secs(seconds));
         let kind = StoreErrorKind::Unavailable { retry_after };
@@ -183,8 +218,25 @@ mod tests {
     #[case(StoreErrorKind::Denied)]
     #[case(StoreErrorKind::Full)]
     #[case(StoreErrorKind::TooLarge { limit: 1 })]
+    #[case(StoreErrorKind::Unsupported)]
+    #[case(StoreErrorKind::Exists)]
     #[case(StoreErrorKind::Failed)]
     fn what_stays_wrong_is_not_repeated(#[case] kind: StoreErrorKind) {
         assert_eq!(next_delay(kind, 1, Duration::ZERO, &budget(), 0.5), None);
+    }
+
+    #[test]
+    fn giving_up_says_how_often_and_how_long_it_was_tried() {
+        let refused = || StoreError {
+            action: "storing",
+            place: "x".to_owned(),
+            kind: NOW,
+            source: Some("no route to host".into()),
+        };
+        let once = told(refused(), 1, Duration::ZERO);
+        assert_eq!(once.source.unwrap().to_string(), "no route to host");
+        let often = told(refused(), 8, Duration::from_secs(118)).source.unwrap();
+        assert_eq!(often.to_string(), "gave up after 8 attempts in 118 s");
+        assert_eq!(often.source().unwrap().to_string(), "no route to host");
     }
 }

@@ -1,66 +1,51 @@
-//! Deleting from a bucket. It deletes by name: in a bucket that keeps versions that only hides.
+//! Deleting from a bucket, version by version: by name, a bucket that keeps versions would only hide.
 //! A refused delete of an object under Object Lock is no error.
 
+use ::s3::command::Command;
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::collector::{Collector, Deleted, ObjectVersion};
-use super::s3::pages;
-use super::{ObjectStore as _, S3Store, StoreError, StoreErrorKind};
+use super::collector::{Collector, Deleted};
+use super::{ObjectVersion, S3Store, StoreError, StoreErrorKind};
 
 #[async_trait]
 impl Collector for S3Store {
-    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
-        let mut versions = Vec::new();
-        for (name, object) in pages(self, prefix).await? {
-            let modified = object.last_modified.parse::<Timestamp>();
-            let modified = modified.map_err(|error| StoreError {
-                source: Some(Box::new(error)),
-                ..self.refused("listing", &name, StoreErrorKind::Failed)
-            })?;
-            versions.push(ObjectVersion {
-                name,
-                version: None,
-                size: object.size,
-                modified,
-                is_latest: true,
-                is_delete_marker: false,
-            });
-        }
-        Ok(versions)
-    }
-
-    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
-        self.get(&version.name, limit).await
-    }
-
     async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
-        let key = self.checked("deleting", &version.name)?;
-        let request = self.bucket().delete_object(&key);
-        let answered = self.answered("deleting", &version.name, 0, request);
-        let Err(error) = answered.await else {
-            return Ok(Deleted::Gone);
-        };
-        match error.kind {
-            StoreErrorKind::NotFound => Ok(Deleted::Gone),
-            StoreErrorKind::Denied | StoreErrorKind::Failed => {
-                let until = self.locked_until(&key).await;
-                if until.is_some() || says_locked(&error) {
-                    return Ok(Deleted::Locked { until });
+        match self.delete(&version.name, version.version.as_deref()).await {
+            Ok(()) => Ok(Deleted::Gone),
+            Err(error) => match error.kind {
+                StoreErrorKind::NotFound => Ok(Deleted::Gone),
+                StoreErrorKind::Denied | StoreErrorKind::Failed => {
+                    let until = self.locked_until(version).await;
+                    if until.is_some() || says_locked(&error) {
+                        return Ok(Deleted::Locked { until });
+                    }
+                    Err(error)
                 }
-                Err(error)
-            }
-            _ => Err(error),
+                _ => Err(error),
+            },
         }
     }
 }
 
 impl S3Store {
-    /// Until when Object Lock holds an object, if the key may know.
-    async fn locked_until(&self, key: &str) -> Option<Timestamp> {
-        let (head, _) = self.bucket().head_object(key).await.ok()?;
-        head.object_lock_retain_until_date?.parse().ok()
+    /// Deletes one version; without one, hides the object where the bucket keeps versions.
+    pub(super) async fn delete(&self, name: &str, version: Option<&str>) -> Result<(), StoreError> {
+        let command = Command::DeleteObject;
+        self.object("deleting", name, command, version, 0)
+            .await
+            .map(drop)
+    }
+
+    /// Until when Object Lock holds a version, if the key may know.
+    async fn locked_until(&self, version: &ObjectVersion) -> Option<Timestamp> {
+        let id = version.version.as_deref();
+        let command = Command::HeadObject;
+        let head = self.object("looking for", &version.name, command, id, 0);
+        let head = head.await.ok()?;
+        head.header("x-amz-object-lock-retain-until-date")?
+            .parse()
+            .ok()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes as Body;
@@ -11,7 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::*;
-use crate::object_store::{RetryBudget, Retrying, contract};
+use crate::object_store::{RetryBudget, Retrying, Uploads, contract};
 
 #[derive(Default)]
 struct Server {
@@ -40,6 +41,8 @@ async fn serve() -> (Shared, S3Store) {
         endpoint: format!("http://{address}").parse().unwrap(),
         region: "test-1".to_owned(),
         path_style: true,
+        uploads: Uploads::default(),
+        answer_within: S3Settings::ANSWER_WITHIN,
     };
     let keys = S3Keys {
         access_key: "id".into(),
@@ -210,7 +213,7 @@ async fn a_store_that_is_not_there_is_unavailable() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = nobody.local_addr().unwrap();
     drop(nobody);
-    store.bucket.region = Region::Custom {
+    store.courier.bucket.region = Region::Custom {
         region: "x".to_owned(),
         endpoint: format!("http://{address}"),
     };
@@ -226,18 +229,22 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up() {
     let (_, mut store) = serve().await;
     // Its kernel accepts connections; nobody reads them.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    store.bucket.region = Region::Custom {
+    store.courier.bucket.region = Region::Custom {
         region: "x".to_owned(),
         endpoint: format!("http://{}", silent.local_addr().unwrap()),
     };
-    store.request_limit = Duration::from_millis(50);
+    store.courier.answer_within = Duration::from_millis(50);
     let put = store.put("x", Bytes::from_static(b"x")).await.map(drop);
     let get = store.get("x", 100).await.map(drop);
     let head = store.head("x").await.map(drop);
     let list = store.list("x/").await.map(drop);
     for outcome in [put, get, head, list] {
         let error = outcome.unwrap_err();
-        assert_eq!(error.kind, UNAVAILABLE, "{error}");
+        assert_eq!(
+            error.kind,
+            StoreErrorKind::Unavailable { retry_after: None },
+            "{error}"
+        );
         let cause = error.source.unwrap().to_string();
         assert_eq!(cause, "no answer within 1 s");
     }
@@ -267,18 +274,10 @@ async fn a_real_server_keeps_what_a_store_promises() {
         endpoint: given("TENANTD_S3_ENDPOINT").parse().unwrap(),
         region: given("TENANTD_S3_REGION"),
         path_style: true,
+        uploads: Uploads::default(),
+        answer_within: S3Settings::ANSWER_WITHIN,
     };
     let keys = S3Keys::parse(&given("TENANTD_S3_KEYS")).unwrap();
     let store = S3Store::new(&settings, &keys).unwrap();
     contract::holds(&store, SEVERAL_PAGES).await;
-}
-
-#[test]
-fn keys_are_two_lines_and_nothing_else() {
-    let keys = S3Keys::parse("id\n secret \n\n").unwrap();
-    assert_eq!(keys.access_key.expose_secret(), "id");
-    assert_eq!(keys.secret_key.expose_secret(), "secret");
-    for bad in ["", "id\n", "id\nsecret\nmore\n"] {
-        assert!(S3Keys::parse(bad).is_none());
-    }
 }

@@ -50,6 +50,6 @@ pub use report::{
 pub use restore::{is_restore_due, restore_if_wanted};
 pub use restore_apart::{Apart, Place, restore_apart};
 pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
-pub use store::probe_store;
+pub use store::{examine_store, probe_store};
 pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};
 pub use verify::{Faulty, Verified, new_salt, verify};

@@ -6,10 +6,12 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::ProtectError;
-use crate::host::files;
+use crate::backup::id;
+use crate::host::{clock, files};
 use crate::node::{NodeSettings, StoreSettings, StoreTarget};
 use crate::object_store::{
-    Collector, DirectoryStore, ObjectStore, RetryBudget, Retrying, S3Keys, S3Settings, S3Store,
+    self, Collector, DirectoryStore, ObjectStore, PROBE_PREFIX, Probed, RetryBudget, Retrying,
+    S3Keys, S3Settings, S3Store, StoreFacts,
 };
 
 /// Longest credentials file.
@@ -18,8 +20,8 @@ const LIMIT: u64 = 4096;
 /// A store that has not answered a small question by then is taken for out of reach.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What is listed to see whether the store answers; nothing is ever stored there.
-const PROBE: &str = "tenantd-probe/";
+/// A whole probe of a store takes no longer; whoever asked for it waits for it.
+const EXAMINE_LIMIT: Duration = Duration::from_secs(45);
 
 /// The directory of this process's systemd credentials, if it has any.
 pub(super) fn credentials_directory() -> Option<Utf8PathBuf> {
@@ -87,10 +89,42 @@ fn keys(settings: &StoreSettings) -> Result<S3Keys, ProtectError> {
 pub async fn probe_store(settings: &NodeSettings) -> Result<String, ProtectError> {
     let store = open_store(&settings.store, Patience::None)?;
     // A listing, because only that fails where there is no bucket.
-    tokio::time::timeout(PROBE_LIMIT, store.list(PROBE))
+    tokio::time::timeout(PROBE_LIMIT, store.list(PROBE_PREFIX))
         .await
         .map_err(|_| ProtectError::Silent(PROBE_LIMIT))??;
     Ok(settings.store.url.clone())
+}
+
+/// Finds out what the store and its key can do, with an object of its own; what is wrong is in the facts.
+pub async fn examine_store(settings: &StoreSettings) -> StoreFacts {
+    let url = settings.url.clone();
+    let opened = id::random::<16>()
+        .map_err(|error| error.to_string())
+        .and_then(|random| {
+            let store = open_probed(settings).map_err(told)?;
+            Ok((store, format!("{PROBE_PREFIX}{}", hex::encode(random))))
+        });
+    let (store, name) = match opened {
+        Ok(opened) => opened,
+        Err(why) => return StoreFacts::unreached(url, why),
+    };
+    let probed = object_store::probe(store.as_ref(), url.clone(), &name, clock::now);
+    let facts = tokio::time::timeout(EXAMINE_LIMIT, probed).await;
+    facts.unwrap_or_else(|_| {
+        let limit = EXAMINE_LIMIT.as_secs();
+        StoreFacts::unreached(url, format!("too slow to be probed within {limit} s"))
+    })
+}
+
+fn told(error: ProtectError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+fn open_probed(settings: &StoreSettings) -> Result<Box<dyn Probed>, ProtectError> {
+    Ok(match settings.target()? {
+        StoreTarget::Directory(path) => Box::new(DirectoryStore::new(path)),
+        StoreTarget::S3(s3) => Box::new(bucket(settings, &s3)?),
+    })
 }
 
 /// A file in a repository's local directory that names the store its packs are in.

@@ -90,6 +90,26 @@ fn doctor(host: &Host<'_>) -> anyhow::Result<(String, String)> {
     Ok((text("verdict"), text("finding")))
 }
 
+/// A server without versions: everything works, and what it does not protect is said.
+fn the_probe_tells_and_leaves_nothing(host: &Host<'_>, server: &Server<'_>) -> anyhow::Result<()> {
+    let probed = host.tenantd(["doctor", "--store", "--json"])?;
+    let checks: Vec<serde_json::Value> = probed.json()?;
+    let verdict = |name: &str| {
+        let check = checks.iter().find(|check| check["check"] == name);
+        check.map(|check| check["verdict"].as_str().unwrap_or_default().to_owned())
+    };
+    for name in ["reach", "write", "read", "range", "list", "clock"] {
+        ensure!(verdict(name).as_deref() == Some("ok"), "{name}: {checks:?}");
+    }
+    for name in ["versions", "key"] {
+        let is_warning = verdict(name).as_deref() == Some("warning");
+        ensure!(is_warning, "{name}: {checks:?}");
+    }
+    let left = server.keys(BUCKET)?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
 /// A failure with this exit code that says all this.
 fn failed(output: &Output, code: i32, messages: &[&str]) -> anyhow::Result<()> {
     println!("{}", output.stderr);
@@ -116,6 +136,7 @@ fn a_tenant_comes_back_from_a_bucket_that_tells_nothing_of_it() {
             check == ("ok".to_owned(), format!("{STORE} answers")),
             "{check:?}"
         );
+        the_probe_tells_and_leaves_nothing(host, server)?;
         apply_with_state(host, "foo-bar")?;
         host.tenantd(["backup", "foo-bar"])?;
         let snapshots = host.json(["snapshots", "foo-bar"])?;

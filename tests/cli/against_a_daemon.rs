@@ -293,6 +293,21 @@ fn a_failed_check_ends_with_1() {
 }
 
 #[test]
+fn what_a_key_could_do_to_the_store_is_told_with_what_to_do() {
+    let checks = json!([{
+        "check": "key", "verdict": "warning", "finding": "this key could destroy history",
+        "remedy": "give this host another",
+    }]);
+    let router = Router::new().route("/v1/doctor/store", post(async || Json(checks)));
+    let fake = Fake::serving(router);
+    let assert = fake.tenantd(&["doctor", "--store"]).assert().success();
+    insta::assert_snapshot!(text(&assert.get_output().stdout), @r"
+    warning  key  this key could destroy history
+                  remedy: give this host another
+    ");
+}
+
+#[test]
 fn a_log_is_printed_line_by_line() {
     const LINES: &str = concat!(
         r#"{"at":"2026-05-04T11:57:00Z","message":"one","priority":6}"#,

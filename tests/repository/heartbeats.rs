@@ -12,7 +12,7 @@ use tenantd::backup::{
     CommitName, Head, HeartbeatName, NodeKey, Repository, RootKey, SignedHeartbeat, Signer,
     SnapshotOutcome, known_head,
 };
-use tenantd::object_store::{ObjectInfo, ObjectStore, StoreError};
+use tenantd::object_store::{ObjectInfo, ObjectStore, ObjectVersion, StoreError};
 
 use super::collect::{GRACE_HOURS, Yard};
 use super::world::World;
@@ -82,6 +82,21 @@ impl ObjectStore for Counted {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.list(prefix).await
+    }
+
+    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_range(name, offset, length).await
+    }
+
+    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.list_versions(prefix).await
+    }
+
+    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_version(version, limit).await
     }
 }
 

@@ -33,13 +33,14 @@ impl ObjectStore for Denying {
         self.0.head(name).await
     }
 
+    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
+        self.0.get_range(name, offset, length).await
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.0.list(prefix).await
     }
-}
 
-#[async_trait]
-impl Collector for Denying {
     async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
         self.0.list_versions(prefix).await
     }
@@ -47,7 +48,10 @@ impl Collector for Denying {
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
         self.0.get_version(version, limit).await
     }
+}
 
+#[async_trait]
+impl Collector for Denying {
     async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
         Err(StoreError {
             action: "deleting",

@@ -1,6 +1,8 @@
 //! The repository as a whole: from files through a store and back, with real tools, damage and crashes.
 
 mod archive;
+mod bucket;
+mod bucket_faults;
 mod collect;
 mod crash;
 mod damage;
@@ -15,6 +17,8 @@ mod round_trip;
 mod scale;
 mod sequence;
 mod shelf;
+mod stolen_key;
+mod store_probe;
 mod tools;
 mod vectors;
 mod world;

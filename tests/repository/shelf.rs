@@ -161,6 +161,13 @@ impl ObjectStore for Handle {
         .await
     }
 
+    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
+        let bytes = self.get(name, u64::MAX).await?;
+        let size = bytes.len() as u64;
+        let (from, to) = (offset.min(size), (offset + length).min(size));
+        Ok(bytes.slice(usize::try_from(from).unwrap()..usize::try_from(to).unwrap()))
+    }
+
     async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
         self.call(name, |objects| {
             Ok(objects.get(name).map(|(bytes, _)| bytes.len() as u64))
@@ -178,10 +185,7 @@ impl ObjectStore for Handle {
             })
             .collect())
     }
-}
 
-#[async_trait]
-impl Collector for Handle {
     async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
         self.call(prefix, |objects| {
             Ok(objects
@@ -203,7 +207,10 @@ impl Collector for Handle {
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
         self.get(&version.name, limit).await
     }
+}
 
+#[async_trait]
+impl Collector for Handle {
     async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
         if self.shelf.locked.lock().unwrap().contains(&version.name) {
             let until = Some(self.shelf.now() + SignedDuration::from_hours(1000));

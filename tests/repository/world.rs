@@ -11,8 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use tenantd::backup::{
     Identity, NobodyWrites, NodeKey, Pause, RemoteRepository, Repository, RestoreError,
-    RestoreReport, RestoreRequest, RootKey, Signer, Silent, SnapshotOutcome, SnapshotRecord,
-    SnapshotRequest, Snapshots, SystemClock, Trust,
+    RestoreReport, RestoreRequest, RootKey, Share, Signer, Silent, SnapshotOutcome, SnapshotRecord,
+    SnapshotRequest, Snapshots, SystemClock, Trust, VerifyReport, VerifyRequest,
 };
 use tenantd::object_store::{DirectoryStore, ObjectStore};
 
@@ -102,6 +102,20 @@ impl World {
         match self.outcome().await {
             SnapshotOutcome::Committed(record) => record,
             SnapshotOutcome::Unchanged(report) => panic!("nothing changed: {report:?}"),
+        }
+    }
+
+    /// Whether exactly one repository is found and can be opened.
+    pub async fn is_reachable(&self) -> bool {
+        let Ok(prefixes) = RemoteRepository::find(self.store.as_ref()).await else {
+            return false;
+        };
+        let trust = Trust::root(self.root.public());
+        match prefixes.as_slice() {
+            [one] => RemoteRepository::open(Arc::clone(&self.store), *one, None, trust)
+                .await
+                .is_ok(),
+            _ => false,
         }
     }
 
@@ -309,4 +323,14 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// What a verification without the identity finds.
+pub async fn verified(remote: &RemoteRepository, share: Share) -> VerifyReport {
+    let request = VerifyRequest {
+        share,
+        keys: None,
+        progress: Arc::new(Silent),
+    };
+    remote.verify(&request).await.unwrap()
 }

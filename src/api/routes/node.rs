@@ -21,6 +21,7 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::new()
         .routes(routes!(status))
         .routes(routes!(check))
+        .routes(routes!(check_store))
         .routes(routes!(reload))
         .routes(routes!(version))
 }
@@ -36,6 +37,13 @@ async fn status(State(engine): State<Arc<Engine>>) -> ApiResult<Json<NodeStatus>
     responses((status = 200, body = Vec<CheckResult>)))]
 async fn check(State(engine): State<Arc<Engine>>) -> Json<Vec<CheckResult>> {
     Json(doctor::examine(&engine).await)
+}
+
+/// Find out what the object store and its key can do, by storing an object of the doctor's own.
+#[utoipa::path(post, path = "/v1/doctor/store", tag = "node",
+    responses((status = 200, body = Vec<CheckResult>)))]
+async fn check_store(State(engine): State<Arc<Engine>>) -> Json<Vec<CheckResult>> {
+    Json(doctor::examine_store(&engine.settings()).await)
 }
 
 /// What a reload did.

@@ -2,6 +2,7 @@
 //! Looking is in `evidence`; judging is pure and here, one record per check.
 
 mod evidence;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,6 +131,11 @@ pub async fn examine_alone(
         tenants: protect::tenants(layout),
     };
     judge(&evidence::gather(&witnesses).await)
+}
+
+/// Finds out what the object store and its key can do, with an object of the doctor's own.
+pub async fn examine_store(settings: &NodeSettings) -> Vec<CheckResult> {
+    store::judge(&protect::examine_store(&settings.store).await)
 }
 
 /// Judges the evidence.
