@@ -1,13 +1,13 @@
 //! How a running agent's files are read as of one moment, with a short pause.
 //!
 //! Most files are read while the agent runs; in the pause everything is looked at again, and only what
-//! changed since is cloned. A file counts as unchanged when its stamp is equal **and** it was last changed
+//! changed since is cloned or, where it is small, kept in memory. A file counts as unchanged when its stamp is equal **and** it was last changed
 //! before the `syncfs` that began the reading: that wrote out and write-protected every mapped page, so any
 //! later write, also through a mapping, gives the file a new ctime.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
@@ -18,12 +18,14 @@ use rustix::fs::OFlags;
 
 use super::entry::Xattrs;
 use super::files;
-use super::index::{FileRecord, FileStamp};
+use super::index::{Content, FileRecord, FileStamp};
 use super::path;
-use super::pipeline::{Pipeline, PipelineError};
+use super::pipeline::{Pipeline, PipelineError, SMALL_FILE};
 use super::progress::{Progress, Stage};
 use super::record::CaptureReport;
-use super::scan::{FoundKind, Scan, ScanError, is_vanished, scan};
+use super::scan::{Found, FoundKind, Scan, ScanError, is_vanished, scan};
+use super::seen::Seen;
+use super::tree::Labels;
 use crate::failpoint;
 use crate::host::clone::clone_or_copy;
 
@@ -64,12 +66,24 @@ pub enum CaptureError {
     Pipeline(#[source] PipelineError),
 }
 
-/// A file that was cloned and waits to be read.
-struct Cloned {
+/// So many bytes of small files are read in the pause and kept: sharing blocks would write out each
+/// file first, which takes longer.
+const KEPT: u64 = 32 << 20;
+
+/// A file as it was in the pause.
+struct Waiting {
     path: Vec<u8>,
     stamp: FileStamp,
     xattrs: Xattrs,
-    clone: Utf8PathBuf,
+    content: Paused,
+}
+
+/// Where the content of a file is that was secured in the pause.
+enum Paused {
+    /// In memory.
+    Kept(Vec<u8>),
+    /// In a clone.
+    Cloned(Utf8PathBuf),
 }
 
 /// The directory for clones; it goes with the value, and so also after a failure: without
@@ -90,9 +104,13 @@ pub struct Capture {
     clones: Clones,
     /// When the last `syncfs` began.
     synced: i128,
+    /// The last look at everything, before the pause.
+    looked: Scan,
     /// Files as they were read by this or an earlier snapshot.
     records: HashMap<Vec<u8>, FileRecord>,
-    waiting: Vec<Cloned>,
+    waiting: Vec<Waiting>,
+    /// Bytes that `waiting` keeps.
+    kept: u64,
     /// What was found in the pause.
     scan: Scan,
     /// What was done.
@@ -108,7 +126,6 @@ impl Capture {
     pub fn new(
         root: &Utf8Path,
         clones: &Utf8Path,
-        earlier: Vec<(Vec<u8>, FileRecord)>,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, CaptureError> {
         let failed = |action, path: &Utf8Path| {
@@ -137,25 +154,23 @@ impl Capture {
             root: opened,
             clones: Clones(clones.to_owned()),
             synced: i128::MIN,
-            records: earlier.into_iter().collect(),
+            looked: Scan::default(),
+            records: HashMap::new(),
             waiting: Vec::new(),
+            kept: 0,
             scan: Scan::default(),
             report: CaptureReport::default(),
             progress,
         })
     }
 
-    /// Reads, while the agent runs, what changed since it was last read and is at rest.
+    /// Looks at everything, while the agent runs, after what it wrote by mappings has got its times.
     ///
-    /// `now` is the time of day before the call. Gives the number of bytes read.
+    /// `now` is the time of day before the call.
     ///
     /// # Errors
     /// See [`CaptureError`].
-    pub fn read_live(
-        &mut self,
-        pipeline: &mut Pipeline,
-        now: Timestamp,
-    ) -> Result<u64, CaptureError> {
+    pub fn look(&mut self, now: Timestamp) -> Result<(), CaptureError> {
         self.synced = now.as_nanosecond();
         rustix::fs::syncfs(&self.root).map_err(|error| CaptureError::Directory {
             action: "synced",
@@ -163,21 +178,40 @@ impl Capture {
             source: error.into(),
         })?;
         self.progress.stage(Stage::Scan, None, None);
-        let scan = scan(&self.root).map_err(CaptureError::Scan)?;
+        self.looked = scan(&self.root).map_err(CaptureError::Scan)?;
+        self.report.skipped = self.looked.skipped;
+        Ok(())
+    }
+
+    /// A digest of the last look.
+    pub fn seen(&self, labels: &Labels) -> Seen {
+        Seen::of(&self.looked, labels)
+    }
+
+    /// Takes what an earlier snapshot read.
+    pub fn remember(&mut self, earlier: Vec<(Vec<u8>, FileRecord)>) {
+        self.records = earlier.into_iter().collect();
+    }
+
+    /// Reads, while the agent runs, what changed by the last look and is at rest.
+    ///
+    /// # Errors
+    /// See [`CaptureError`].
+    pub fn read_live(&mut self, pipeline: &mut Pipeline) -> Result<(), CaptureError> {
+        let scan = std::mem::take(&mut self.looked);
         self.progress
             .stage(Stage::Read, Some(scan.bytes), Some(scan.files));
-        let mut bytes = 0;
         for found in scan.found {
             let FoundKind::File(stamp) = found.kind else {
                 continue;
             };
             if !self.is_current(&found.path, &stamp) && self.is_settled(&stamp) {
-                bytes += self.read_one(pipeline, found.path, stamp)?;
+                self.read_one(pipeline, found.path, stamp)?;
             }
             self.progress.bytes(stamp.size);
             self.progress.files(1);
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Reads a live file and keeps the result if it did not change meanwhile.
@@ -186,9 +220,9 @@ impl Capture {
         pipeline: &mut Pipeline,
         path: Vec<u8>,
         stamp: FileStamp,
-    ) -> Result<u64, CaptureError> {
+    ) -> Result<(), CaptureError> {
         let Some(file) = self.open_file(&path, "read")? else {
-            return Ok(0);
+            return Ok(());
         };
         let read = pipeline
             .read(&file, stamp.size)
@@ -210,10 +244,10 @@ impl Capture {
             );
             self.report.read_live += 1;
         }
-        Ok(stamp.size)
+        Ok(())
     }
 
-    /// While nothing writes: looks at everything again and clones what changed.
+    /// While nothing writes: looks at everything again and secures what changed.
     ///
     /// # Errors
     /// See [`CaptureError`].
@@ -225,7 +259,7 @@ impl Capture {
             let FoundKind::File(stamp) = &found.kind else {
                 continue;
             };
-            if !self.is_current(&found.path, stamp) && !self.clone_one(&found.path)? {
+            if !self.is_current(&found.path, stamp) && !self.secure_one(&found.path)? {
                 // What an earlier snapshot knew of it must not stand in for it.
                 self.records.remove(&found.path);
                 vanished += 1;
@@ -238,67 +272,83 @@ impl Capture {
         Ok(())
     }
 
-    fn clone_one(&mut self, path: &[u8]) -> Result<bool, CaptureError> {
+    /// Keeps or clones a file; `false` if it is gone.
+    fn secure_one(&mut self, path: &[u8]) -> Result<bool, CaptureError> {
         let failed = |source| file_error("cloned", path, source);
         let Some(file) = self.open_file(path, "cloned")? else {
             return Ok(false);
         };
-        let clone = self.clones.0.join(self.waiting.len().to_string());
-        let to = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&clone)
-            .map_err(failed)?;
-        let kind = clone_or_copy(&file, &to).map_err(failed)?;
-        self.report.count_clone(kind);
         let xattrs = files::xattrs(&file).map_err(failed)?;
-        // The clone's own size: without a real pause the file may have grown meanwhile.
-        let size = to.metadata().map_err(failed)?.len();
+        let before = file.metadata().map_err(failed)?.len();
+        // Without a real pause the file may change meanwhile: what counts is what is secured.
+        let (content, size) = if before <= SMALL_FILE && self.kept + before <= KEPT {
+            let mut bytes = Vec::with_capacity(usize::try_from(before).unwrap_or_default());
+            (&file)
+                .take(before)
+                .read_to_end(&mut bytes)
+                .map_err(failed)?;
+            self.report.kept += 1;
+            self.kept += before;
+            let size = bytes.len() as u64;
+            (Paused::Kept(bytes), size)
+        } else {
+            let (clone, size) = self.clone_one(&file).map_err(failed)?;
+            (Paused::Cloned(clone), size)
+        };
         let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
         let stamp = FileStamp {
             size,
             ..files::stamp(&stat)
         };
-        self.waiting.push(Cloned {
+        self.waiting.push(Waiting {
             path: path.to_vec(),
             stamp,
             xattrs,
-            clone,
+            content,
         });
         Ok(true)
     }
 
-    /// Reads the clones, while the agent runs again.
+    /// Clones an open file; gives the clone and its size.
+    fn clone_one(&mut self, file: &File) -> io::Result<(Utf8PathBuf, u64)> {
+        let clone = self.clones.0.join(self.waiting.len().to_string());
+        let to = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&clone)?;
+        let kind = clone_or_copy(file, &to)?;
+        self.report.count_clone(kind);
+        Ok((clone, to.metadata()?.len()))
+    }
+
+    /// Reads what was secured in the pause, while the agent runs again.
     ///
     /// # Errors
     /// See [`CaptureError`].
     pub fn read_clones(&mut self, pipeline: &mut Pipeline) -> Result<(), CaptureError> {
         let waiting = std::mem::take(&mut self.waiting);
-        let bytes = waiting.iter().map(|cloned| cloned.stamp.size).sum();
+        let bytes = waiting.iter().map(|waiting| waiting.stamp.size).sum();
         self.progress
             .stage(Stage::ReadClones, Some(bytes), Some(waiting.len() as u64));
-        for Cloned {
+        for Waiting {
             path,
             stamp,
             xattrs,
-            clone,
+            content,
         } in waiting
         {
-            let failed = |source| file_error("read", &path, source);
-            let file = File::open(&clone).map_err(failed)?;
-            let read = pipeline
-                .read(&file, stamp.size)
-                .map_err(CaptureError::Pipeline)?;
-            let content = read.map_err(failed)?.ok_or_else(|| {
-                failed(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the clone was cut short",
-                ))
-            })?;
-            // Without reflinks a clone takes space that others may need.
-            fs::remove_file(&clone).map_err(failed)?;
-            let settled = self.is_settled(&stamp);
+            let (content, settled) = match content {
+                Paused::Kept(bytes) => {
+                    let content = pipeline.take(&bytes).map_err(CaptureError::Pipeline)?;
+                    // It was not written out: a mapping may change it again without a new time.
+                    (content, false)
+                }
+                Paused::Cloned(clone) => {
+                    let content = read_clone(pipeline, &path, &clone, stamp.size)?;
+                    (content, self.is_settled(&stamp))
+                }
+            };
             let content = content.into_boxed_slice();
             self.records.insert(
                 path,
@@ -318,6 +368,16 @@ impl Capture {
             path: clones.clone(),
             source,
         })
+    }
+
+    /// What a scan will find as long as nothing changes; none where equal stamps would not prove that.
+    pub fn seen_in_pause(&self, labels: &Labels) -> Option<Seen> {
+        let is_proof = |found: &Found| match &found.kind {
+            FoundKind::File(stamp) => self.is_current(&found.path, stamp),
+            _ => true,
+        };
+        let all = self.scan.found.iter().all(is_proof);
+        all.then(|| Seen::of(&self.scan, labels))
     }
 
     /// What was found in the pause, what each file holds, and the report.
@@ -358,6 +418,27 @@ impl Capture {
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         Ok(is_file.then_some(file))
     }
+}
+
+/// Reads a clone and removes it.
+fn read_clone(
+    pipeline: &mut Pipeline,
+    path: &[u8],
+    clone: &Utf8Path,
+    size: u64,
+) -> Result<Vec<Content>, CaptureError> {
+    let failed = |source| file_error("read", path, source);
+    let file = File::open(clone).map_err(failed)?;
+    let read = pipeline.read(&file, size).map_err(CaptureError::Pipeline)?;
+    let content = read.map_err(failed)?.ok_or_else(|| {
+        failed(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the clone was cut short",
+        ))
+    })?;
+    // Without reflinks a clone takes space that others may need.
+    fs::remove_file(clone).map_err(failed)?;
+    Ok(content)
 }
 
 fn file_error(action: &'static str, path: &[u8], source: io::Error) -> CaptureError {

@@ -2,7 +2,8 @@
 //! each file looked like. It is a cache: losing it costs one full upload, and it never leaves the host.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use camino::Utf8Path;
 
@@ -11,9 +12,10 @@ use super::entry::{FileTime, Xattrs};
 use super::id::{ChunkId, Digest};
 use super::local_file;
 use super::pack::Place;
+use super::seen::Seen;
 use super::wire::{Reader, Writer};
 
-const MAGIC: &[u8] = b"tenantd-index-1\n";
+const MAGIC: &[u8] = b"tenantd-index-2\n";
 
 /// A piece of a file by the name of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub struct Index {
     pub tree: Vec<TreePart>,
     /// Its files, sorted by [`super::path::compare`].
     pub files: Vec<(Vec<u8>, FileRecord)>,
+    /// What a scan finds as long as nothing has changed; none where that could not be told.
+    pub seen: Option<Seen>,
 }
 
 impl Index {
@@ -111,6 +115,29 @@ impl Index {
         }
     }
 
+    /// Reads only what a scan would find if nothing has changed since the commit with this digest.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn load_seen(file: &Utf8Path, commit: &Digest) -> io::Result<Option<Seen>> {
+        let mut head = [0; HEAD];
+        let read = File::open(file).and_then(|mut file| file.read_exact(&mut head));
+        match read {
+            Ok(()) => Ok(Head::decode(&head)
+                .filter(|head| head.is_of(commit))
+                .and_then(|head| head.seen)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes the index of the commit with this digest, durably and at once.
     ///
     /// # Errors
@@ -120,8 +147,11 @@ impl Index {
     }
 
     fn encode(&self, commit: &Digest) -> Vec<u8> {
-        let mut out = Writer::new(MAGIC);
-        out.fixed(&commit.0);
+        let head = Head {
+            commit: *commit,
+            seen: self.seen,
+        };
+        let mut out = Writer::new(&head.encode());
         out.length(self.packs.len());
         for pack in &self.packs {
             object_out(&mut out, pack);
@@ -160,10 +190,9 @@ impl Index {
     }
 
     fn decode(bytes: &[u8], commit: &Digest) -> Option<Self> {
-        let mut from = Reader::new(bytes, MAGIC)?;
-        if from.fixed::<32>()? != commit.0 {
-            return None;
-        }
+        let start = bytes.first_chunk()?;
+        let Head { seen, .. } = Head::decode(start).filter(|head| head.is_of(commit))?;
+        let mut from = Reader::new(bytes, start)?;
         let packs = (0..from.length()?)
             .map(|_| object_in(&mut from))
             .collect::<Option<_>>()?;
@@ -207,7 +236,43 @@ impl Index {
             lists,
             tree,
             files,
+            seen,
         })
+    }
+}
+
+/// What an index begins with, with a hash of its own.
+struct Head {
+    commit: Digest,
+    seen: Option<Seen>,
+}
+
+/// Magic, commit, whether something was seen, what, and the hash.
+const HEAD: usize = MAGIC.len() + 32 + 4 + 32 + 32;
+
+impl Head {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new(MAGIC);
+        out.fixed(&self.commit.0);
+        out.u32(self.seen.is_some().into());
+        out.fixed(&self.seen.unwrap_or_default().0);
+        out.finish()
+    }
+
+    fn decode(bytes: &[u8; HEAD]) -> Option<Self> {
+        let mut from = Reader::new(bytes, MAGIC)?;
+        let commit = Digest(from.fixed()?);
+        let is_some = from.u32()? != 0;
+        let seen = Seen(from.fixed()?);
+        Some(Self {
+            commit,
+            seen: is_some.then_some(seen),
+        })
+    }
+
+    /// Whether the index is of this commit.
+    fn is_of(&self, commit: &Digest) -> bool {
+        self.commit == *commit
     }
 }
 
@@ -344,6 +409,7 @@ mod tests {
                 object,
             }],
             files: vec![(b"a\xff".to_vec(), record)],
+            seen: Some(Seen([6; 32])),
         }
     }
 

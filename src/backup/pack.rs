@@ -2,6 +2,7 @@
 //! It lays out and takes apart bytes; which chunks belong together is the pipeline's affair.
 
 use super::chunker::MAX_CHUNK;
+use super::frame::FrameWriter;
 use super::id::{ChunkId, Digest};
 use super::padding;
 use super::seal::{self, Identity, Recipient, SealError};
@@ -66,7 +67,7 @@ pub struct Place {
 pub struct PackBuilder {
     plain: Vec<u8>,
     chunks: Vec<(ChunkId, Place)>,
-    compressor: zstd::bulk::Compressor<'static>,
+    frames: FrameWriter,
 }
 
 impl PackBuilder {
@@ -75,18 +76,19 @@ impl PackBuilder {
     /// # Errors
     /// zstd does not know the level.
     pub fn new(level: i32) -> Result<Self, PackError> {
-        let compressor = zstd::bulk::Compressor::new(level).map_err(PackError::Compress)?;
+        let frames = FrameWriter::new(level).map_err(PackError::Compress)?;
         Ok(Self {
-            plain: Vec::new(),
+            // Growing it would take as much again for a moment; what is not used takes no memory.
+            plain: Vec::with_capacity(MAX_PLAIN),
             chunks: Vec::new(),
-            compressor,
+            frames,
         })
     }
 
     /// Whether a chunk of `length` bytes fits, however badly it compresses.
     pub fn has_room(&self, length: usize) -> bool {
         let directory = (self.chunks.len() + 1) * DIRECTORY_ENTRY + 64 + padding::FRAME_HEADER;
-        self.plain.len() + zstd::zstd_safe::compress_bound(length) + directory <= MAX_PLAIN
+        self.plain.len() + FrameWriter::bound(length) + directory <= MAX_PLAIN
     }
 
     /// Whether there is nothing in it.
@@ -101,13 +103,10 @@ impl PackBuilder {
     pub fn push(&mut self, id: ChunkId, chunk: &[u8]) -> Result<(), PackError> {
         debug_assert!(chunk.len() <= MAX_CHUNK && self.has_room(chunk.len()));
         let offset = self.plain.len();
-        self.plain
-            .resize(offset + zstd::zstd_safe::compress_bound(chunk.len()), 0);
         let stored = self
-            .compressor
-            .compress_to_buffer(chunk, &mut self.plain[offset..])
+            .frames
+            .append(chunk, &mut self.plain)
             .map_err(PackError::Compress)?;
-        self.plain.truncate(offset + stored);
         let place = Place {
             offset: small(offset),
             stored: small(stored),
@@ -117,13 +116,18 @@ impl PackBuilder {
         Ok(())
     }
 
-    /// Closes the pack and starts a new one in its place.
+    /// Closes the pack, using the memory of `buffer`, and starts a new one in its place.
     ///
     /// # Errors
     /// age's.
-    pub fn seal(&mut self, recipient: &Recipient) -> Result<SealedPack, PackError> {
+    pub fn seal(
+        &mut self,
+        recipient: &Recipient,
+        buffer: Vec<u8>,
+    ) -> Result<SealedPack, PackError> {
         append_directory(&mut self.plain, &self.chunks)?;
-        let bytes = seal::seal(std::iter::once(recipient), &self.plain).map_err(PackError::Seal)?;
+        let bytes = seal::seal_into(buffer, std::iter::once(recipient), &self.plain)
+            .map_err(PackError::Seal)?;
         self.plain.clear();
         let chunks = std::mem::take(&mut self.chunks);
         Ok(SealedPack {
@@ -272,7 +276,7 @@ mod tests {
         for chunk in chunks {
             builder.push(key.id(chunk), chunk).unwrap();
         }
-        let pack = builder.seal(&identity.recipient()).unwrap();
+        let pack = builder.seal(&identity.recipient(), Vec::new()).unwrap();
         (identity, pack)
     }
 
@@ -390,7 +394,9 @@ mod tests {
             }
             builder.push(key.id(&noise), &noise).unwrap();
         }
-        let pack = builder.seal(&Identity::generate().recipient()).unwrap();
+        let pack = builder
+            .seal(&Identity::generate().recipient(), Vec::new())
+            .unwrap();
         assert!(pack.bytes.len() <= MAX_PACK && pack.bytes.len() > 14 << 20);
         assert!(builder.is_empty() && builder.has_room(MAX_CHUNK));
     }

@@ -1,39 +1,28 @@
-//! From files to stored packs: read, cut, name, drop what is known, compress, seal, upload.
-//! Reading is the caller's thread; packing has up to two more; memory is bounded by the channels between.
+//! From files to new chunks: read, cut, name, drop what is known. Reading is the caller's thread;
+//! what becomes of the chunks is `packers`'.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use std::sync::Arc;
 
 use super::chunker::{Chunking, MAX_CHUNK};
-use super::commit::ObjectRef;
 use super::id::ChunkId;
 use super::index::{Content, Located};
 use super::names::ObjectNames;
-use super::pack::{PackBuilder, PackError, Place, SealedPack};
+use super::pack::PackError;
+use super::packers::{Group, Packers, StoredPack};
 use super::seal::{ChunkIdKey, Recipient};
-use crate::failpoint;
 use crate::host::clone::next_data;
 use crate::object_store::{ObjectStore, StoreError};
 
 /// Files up to this size are one chunk and are read at once.
-const SMALL_FILE: u64 = 64 << 10;
-/// Chunks go to the packers in groups of about this many bytes …
+pub const SMALL_FILE: u64 = 64 << 10;
+/// Chunks go to the packers in groups of about this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
-/// … and as many wait.
-const GROUPS_WAITING: usize = 4;
 /// A second packer starts after this much new data, so that a small delta is one pack.
 const SECOND_PACKER: u64 = 24 << 20;
-/// Packs on their way at the same time.
-const UPLOADS: usize = 3;
 /// Read buffer; several of the largest chunks.
 const BUFFER: usize = 4 * MAX_CHUNK;
 
@@ -54,38 +43,13 @@ pub enum PipelineError {
     Stopped,
 }
 
-/// A pack that is stored, and what is in it.
-#[derive(Debug)]
-pub struct StoredPack {
-    /// Its object.
-    pub object: ObjectRef,
-    /// Its chunks.
-    pub chunks: Vec<(ChunkId, Place)>,
-}
-
-#[derive(Default)]
-struct Group {
-    bytes: Vec<u8>,
-    chunks: Vec<(ChunkId, usize)>,
-}
-
-struct Packers {
-    groups: Arc<Mutex<Receiver<Group>>>,
-    packs: mpsc::Sender<SealedPack>,
-    recipient: Recipient,
-    level: i32,
-    tasks: Vec<JoinHandle<Result<(), PipelineError>>>,
-}
-
 /// Takes files and stores what is new in them.
 pub struct Pipeline {
     key: ChunkIdKey,
     known: HashMap<ChunkId, Located>,
     pending: HashSet<ChunkId>,
     group: Group,
-    queue: SyncSender<Group>,
     packers: Packers,
-    uploader: JoinHandle<Result<Vec<StoredPack>, StoreError>>,
     buffer: Vec<u8>,
     /// Bytes of new chunks so far.
     new_bytes: u64,
@@ -101,26 +65,13 @@ impl Pipeline {
         names: ObjectNames,
         level: i32,
     ) -> Self {
-        let (queue, groups) = sync_channel(GROUPS_WAITING);
-        let (packs, sealed) = mpsc::channel(1);
-        let uploader = tokio::spawn(upload(sealed, store, names));
-        let groups = Arc::new(Mutex::new(groups));
-        let mut packers = Packers {
-            groups,
-            packs,
-            recipient,
-            level,
-            tasks: Vec::new(),
-        };
-        packers.start_one();
+        let packers = Packers::start(recipient, store, names, level);
         Self {
             key,
             known,
             pending: HashSet::new(),
             group: Group::default(),
-            queue,
             packers,
-            uploader,
             buffer: Vec::new(),
             new_bytes: 0,
         }
@@ -163,10 +114,18 @@ impl Pipeline {
         if fill(file, &mut buffer[..size], 0)? < size {
             return Ok(None);
         }
-        if size == 0 {
-            return Ok(Some(Vec::new()));
+        Ok(Some(self.take(&buffer[..size])?))
+    }
+
+    /// Takes the whole content of a file of at most [`SMALL_FILE`] bytes.
+    ///
+    /// # Errors
+    /// The pipeline has stopped.
+    pub fn take(&mut self, content: &[u8]) -> Result<Vec<Content>, PipelineError> {
+        if content.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(Some(vec![self.chunk(&buffer[..size])?]))
+        Ok(vec![self.chunk(content)?])
     }
 
     fn read_large(
@@ -285,12 +244,12 @@ impl Pipeline {
         if self.group.chunks.is_empty() {
             return Ok(());
         }
-        if self.new_bytes > SECOND_PACKER && self.packers.tasks.len() < 2 {
-            self.packers.start_one();
+        if self.new_bytes > SECOND_PACKER {
+            self.packers.help();
         }
         let group = std::mem::take(&mut self.group);
         self.group.bytes.reserve(GROUP_BYTES);
-        self.queue.send(group).map_err(|_| PipelineError::Stopped)
+        self.packers.take(group)
     }
 
     /// Waits until everything is stored.
@@ -303,31 +262,12 @@ impl Pipeline {
             (self, sent)
         });
         let (this, sent) = sent.await.map_err(PipelineError::Worker)?;
-        let Self {
-            known,
-            queue,
-            packers,
-            uploader,
-            ..
-        } = this;
-        drop(queue);
-        let Packers {
-            packs,
-            tasks,
-            groups,
-            ..
-        } = packers;
-        drop((packs, groups));
-        let mut packed = Ok(());
-        for task in tasks {
-            let result = task.await.map_err(PipelineError::Worker).flatten();
-            packed = packed.and(result);
-        }
-        // A packer that finds the uploader gone only says that it stopped; the uploader knows why.
-        let stored = uploader.await.map_err(PipelineError::Worker)?;
-        let stored = stored.map_err(PipelineError::Store)?;
-        packed.and(sent)?;
-        Ok(Finished { known, stored })
+        let stored = this.packers.finish().await?;
+        sent?;
+        Ok(Finished {
+            known: this.known,
+            stored,
+        })
     }
 }
 
@@ -368,78 +308,4 @@ fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-impl Packers {
-    fn start_one(&mut self) {
-        let groups = Arc::clone(&self.groups);
-        let (packs, recipient, level) = (self.packs.clone(), self.recipient.clone(), self.level);
-        self.tasks.push(tokio::task::spawn_blocking(move || {
-            pack(&groups, &packs, &recipient, level)
-        }));
-    }
-}
-
-fn pack(
-    groups: &Mutex<Receiver<Group>>,
-    packs: &mpsc::Sender<SealedPack>,
-    recipient: &Recipient,
-    level: i32,
-) -> Result<(), PipelineError> {
-    let mut builder = PackBuilder::new(level).map_err(PipelineError::Pack)?;
-    let seal = |builder: &mut PackBuilder| {
-        let sealed = builder.seal(recipient).map_err(PipelineError::Pack)?;
-        packs
-            .blocking_send(sealed)
-            .map_err(|_| PipelineError::Stopped)
-    };
-    loop {
-        // A receiver has no state that a panic elsewhere could break.
-        let next = groups.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(group) = next else { break };
-        let mut rest = group.bytes.as_slice();
-        for (id, length) in group.chunks {
-            let (chunk, tail) = rest.split_at(length);
-            rest = tail;
-            if !builder.has_room(length) {
-                seal(&mut builder)?;
-            }
-            builder.push(id, chunk).map_err(PipelineError::Pack)?;
-        }
-    }
-    if builder.is_empty() {
-        Ok(())
-    } else {
-        seal(&mut builder)
-    }
-}
-
-async fn upload(
-    sealed: mpsc::Receiver<SealedPack>,
-    store: Arc<dyn ObjectStore>,
-    names: ObjectNames,
-) -> Result<Vec<StoredPack>, StoreError> {
-    stream::unfold(sealed, async |mut sealed| {
-        Some((sealed.recv().await?, sealed))
-    })
-    .map(|pack| {
-        let store = Arc::clone(&store);
-        async move {
-            let object = ObjectRef {
-                sha256: pack.digest,
-                size: pack.bytes.len() as u64,
-            };
-            store
-                .put(&names.pack(&pack.digest), Bytes::from(pack.bytes))
-                .await?;
-            failpoint::hit("backup.after-pack-put");
-            Ok(StoredPack {
-                object,
-                chunks: pack.chunks,
-            })
-        }
-    })
-    .buffer_unordered(UPLOADS)
-    .try_collect()
-    .await
 }

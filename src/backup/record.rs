@@ -49,6 +49,9 @@ pub struct CaptureReport {
     pub pause_us: u64,
     /// Files read while the agent ran.
     pub read_live: u64,
+    /// Small files read in the pause.
+    #[serde(default)]
+    pub kept: u64,
     /// Files cloned in the pause by sharing blocks.
     pub shared: u64,
     /// Files copied in the pause because blocks could not be shared.

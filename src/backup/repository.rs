@@ -23,6 +23,7 @@ use super::names::{CommitName, ObjectNames};
 use super::pause::Clock;
 use super::record::SnapshotRecord;
 use super::seal::{ChunkIdKey, Recipient, RepositoryKeys, SealError};
+use super::seen::Seen;
 use super::without_us;
 use crate::failpoint;
 use crate::object_store::{ObjectStore, StoreError};
@@ -394,6 +395,15 @@ impl Repository {
             tracing::warn!(%path, "the local index is lost; this backup uploads everything once");
         }
         Ok(index.unwrap_or_default())
+    }
+
+    /// What a scan finds if nothing has changed since the head; none where that cannot be told.
+    pub(super) fn load_seen(&self) -> Result<Option<Seen>, RepositoryError> {
+        let Some(head) = self.head else {
+            return Ok(None);
+        };
+        let path = self.directory.join(INDEX);
+        Index::load_seen(&path, &head.digest).map_err(local("read", &path))
     }
 
     /// Keeps what was learned about files that changed without changing the tree.

@@ -241,7 +241,7 @@ impl RemoteRepository {
                 let (target, keys) = (Arc::clone(target), keys.clone());
                 let progress = Arc::clone(progress);
                 let task = tokio::task::spawn_blocking(move || {
-                    write_pack(&target, &job, &sealed, &keys, progress.as_ref())
+                    write_pack(&target, &job, sealed, &keys, progress.as_ref())
                 });
                 task.await.map_err(RestoreError::Worker)?
             })
@@ -271,7 +271,7 @@ async fn blocking<T: Send + 'static>(
 fn write_pack(
     target: &Target,
     job: &PackJob,
-    sealed: &Bytes,
+    sealed: Bytes,
     keys: &RepositoryKeys,
     progress: &dyn Progress,
 ) -> Result<(), RestoreError> {
@@ -283,7 +283,9 @@ fn write_pack(
     let Some(first) = job.writes.first() else {
         return Ok(());
     };
-    let open = OpenPack::open(&keys.identity, sealed).map_err(failed(first))?;
+    let open = OpenPack::open(&keys.identity, &sealed).map_err(failed(first))?;
+    // A pack less in memory while its files are written.
+    drop(sealed);
     let mut decompressor = zstd::bulk::Decompressor::new()
         .map_err(|error| failed(first)(PackError::Compress(error)))?;
     let mut chunk = Vec::new();

@@ -1,21 +1,24 @@
-//! One look at every name below a directory, in the order of a tree.
-//! It opens directories only, and says what it left out and why.
+//! One look at every name below a directory, by a few threads, in the order of a tree.
+//! It says what it left out and why; looking at one directory is `scan_directory`'s.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
-use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
-use super::entry::Metadata;
+use super::entry::{Metadata, Xattrs};
 use super::files;
 use super::index::FileStamp;
 use super::path;
+use super::scan_directory::{Job, Looked, Scanner, Visited};
 
 /// More names than this are not scanned: the memory for them is not there.
 pub const MAX_NAMES: usize = 10_000_000;
+/// More threads than this only wait for each other.
+const MAX_THREADS: usize = 4;
 
 /// What was left out of a snapshot, and what happened while it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -32,6 +35,25 @@ pub struct Skipped {
     pub too_long: u64,
     /// Files that vanished while they were looked at or read.
     pub vanished: u64,
+}
+
+impl std::ops::AddAssign for Skipped {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            sockets,
+            fifos,
+            devices,
+            mounts,
+            too_long,
+            vanished,
+        } = other;
+        self.sockets += sockets;
+        self.fifos += fifos;
+        self.devices += devices;
+        self.mounts += mounts;
+        self.too_long += too_long;
+        self.vanished += vanished;
+    }
 }
 
 /// A name that was found.
@@ -94,164 +116,153 @@ pub enum ScanError {
 /// Something cannot be read; what vanishes meanwhile is counted and left out.
 pub fn scan(root: &File) -> Result<Scan, ScanError> {
     let stat = rustix::fs::fstat(root).map_err(|error| read_error(path::ROOT, error.into()))?;
-    let mut scanner = Scanner {
-        root,
-        device: files::stamp(&stat).device,
-        result: Scan::default(),
-        links: HashMap::new(),
+    let scanner = Scanner::new(root, files::stamp(&stat).device);
+    let work = Work {
+        queue: Mutex::new(Queue {
+            jobs: vec![Job::root()],
+            ..Queue::default()
+        }),
+        changed: Condvar::new(),
     };
-    let mut top = Found {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.min(MAX_THREADS))
+            .map(|_| scope.spawn(|| work.run(&scanner)))
+            .collect();
+        let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        joined
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let mut visited = Vec::new();
+    for result in results {
+        visited.extend(result?);
+    }
+    let top = Found {
         path: path::ROOT.to_vec(),
         kind: FoundKind::Directory,
         metadata: files::metadata(&stat),
     };
-    // Children of the directories that are being walked, the next one last.
-    let mut waiting = scanner.enter(&mut top)?;
-    scanner.result.found.push(top);
-    while let Some(mut next) = waiting.pop() {
-        if scanner.result.found.len() >= MAX_NAMES {
+    Ok(in_order(top, visited))
+}
+
+/// What is to be looked at, shared by the threads.
+struct Work {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The next one last: what belongs together is looked at together.
+    jobs: Vec<Job>,
+    /// How many threads are looking, and may find more to do.
+    busy: usize,
+    /// How many names there are so far.
+    names: usize,
+    /// A thread failed: the others need not go on.
+    is_over: bool,
+}
+
+impl Work {
+    /// Does jobs until there are none.
+    fn run(&self, scanner: &Scanner<'_>) -> Result<Vec<Visited>, ScanError> {
+        let mut visited = Vec::new();
+        while let Some(job) = self.next() {
+            let result = scanner.visit(job).and_then(|(done, more)| {
+                self.add(done.looked.len(), more)?;
+                Ok(done)
+            });
+            let mut queue = self.lock();
+            queue.busy -= 1;
+            queue.is_over |= result.is_err();
+            drop(queue);
+            self.changed.notify_all();
+            visited.push(result?);
+        }
+        Ok(visited)
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        while !queue.is_over {
+            if let Some(job) = queue.jobs.pop() {
+                queue.busy += 1;
+                return Some(job);
+            }
+            if queue.busy == 0 {
+                return None;
+            }
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    fn add(&self, names: usize, jobs: Vec<Job>) -> Result<(), ScanError> {
+        let mut queue = self.lock();
+        queue.names += names;
+        queue.jobs.extend(jobs);
+        if queue.names > MAX_NAMES {
             return Err(ScanError::TooMany);
         }
-        match &next.kind {
-            FoundKind::Directory => waiting.append(&mut scanner.enter(&mut next)?),
-            FoundKind::File(stamp) => {
-                scanner.result.bytes += stamp.size;
-                scanner.result.files += 1;
-            }
-            FoundKind::Symlink(_) | FoundKind::Hardlink(_) => {}
-        }
-        scanner.resolve_link(&mut next);
-        scanner.result.found.push(next);
+        Ok(())
     }
-    Ok(scanner.result)
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A thread that panicked ends the scan in any case.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-struct Scanner<'a> {
-    root: &'a File,
-    device: u64,
-    result: Scan,
-    /// Files with several names: device and inode to the path found first.
-    links: HashMap<(u64, u64), Option<Vec<u8>>>,
-}
-
-impl Scanner<'_> {
-    /// Lists a directory: its children, last name first, and its attributes.
-    fn enter(&mut self, directory: &mut Found) -> Result<Vec<Found>, ScanError> {
-        let opened = files::open_directory(self.root.as_fd(), &directory.path);
-        let Some(open) = self.still_there(&directory.path, opened)? else {
-            return Ok(Vec::new());
-        };
-        let failed = |error: Errno| read_error(&directory.path, error.into());
-        let stat = rustix::fs::fstat(&open).map_err(failed)?;
-        if files::stamp(&stat).device != self.device {
-            self.result.skipped.mounts += 1;
-            return Ok(Vec::new());
-        }
-        directory.metadata.xattrs =
-            files::xattrs(&open).map_err(|error| read_error(&directory.path, error))?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&open).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(name.to_vec());
-            }
-            if names.len() > MAX_NAMES {
-                return Err(ScanError::TooMany);
-            }
-        }
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        let mut children = Vec::with_capacity(names.len());
-        for name in names {
-            let path = join(&directory.path, &name);
-            if path.len() > path::MAX_PATH {
-                self.result.skipped.too_long += 1;
-            } else if let Some(found) = self.look(&open, &name, path)? {
-                children.push(found);
-            }
-        }
-        Ok(children)
+/// Puts what the threads found in the order of a tree.
+fn in_order(mut top: Found, mut visited: Vec<Visited>) -> Scan {
+    visited.sort_unstable_by_key(|visited| (visited.directory, visited.part));
+    let mut scan = Scan::default();
+    let mut directories: HashMap<usize, (Xattrs, Vec<Looked>)> = HashMap::new();
+    for mut part in visited {
+        scan.skipped += part.skipped;
+        let (xattrs, looked) = directories.entry(part.directory).or_default();
+        xattrs.append(&mut part.xattrs);
+        looked.append(&mut part.looked);
     }
-
-    fn look(
-        &mut self,
-        directory: &File,
-        name: &[u8],
-        path: Vec<u8>,
-    ) -> Result<Option<Found>, ScanError> {
-        let stat =
-            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
-        let Some(stat) = self.still_there(&path, stat)? else {
-            return Ok(None);
+    // Files with several names: device and inode to the path found first.
+    let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    let (xattrs, children) = directories.remove(&Job::ROOT).unwrap_or_default();
+    top.metadata.xattrs = xattrs;
+    scan.found.push(top);
+    let mut open = vec![children.into_iter()];
+    while let Some(children) = open.last_mut() {
+        let Some(Looked {
+            mut found,
+            directory,
+            has_links,
+        }) = children.next()
+        else {
+            open.pop();
+            continue;
         };
-        let metadata = files::metadata(&stat);
-        let skipped = &mut self.result.skipped;
-        let kind = match files::kind(&stat) {
-            FileType::Directory => FoundKind::Directory,
-            FileType::RegularFile => {
-                let stamp = files::stamp(&stat);
-                if stat.st_nlink > 1 {
-                    self.links.entry((stamp.device, stamp.inode)).or_default();
-                }
-                FoundKind::File(stamp)
-            }
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(directory, name, Vec::new());
-                let target = target.map_err(io::Error::from);
-                let Some(target) = self.still_there(&path, target)? else {
-                    return Ok(None);
-                };
-                FoundKind::Symlink(target.into_bytes())
-            }
-            FileType::Socket => {
-                skipped.sockets += 1;
-                return Ok(None);
-            }
-            FileType::Fifo => {
-                skipped.fifos += 1;
-                return Ok(None);
-            }
-            _ => {
-                skipped.devices += 1;
-                return Ok(None);
-            }
-        };
-        Ok(Some(Found {
-            path,
-            kind,
-            metadata,
-        }))
-    }
-
-    /// Turns the second and later names of a file into links to the first.
-    fn resolve_link(&mut self, found: &mut Found) {
-        let FoundKind::File(stamp) = &found.kind else {
-            return;
-        };
-        let Some(first) = self.links.get_mut(&(stamp.device, stamp.inode)) else {
-            return;
-        };
-        match first {
-            None => *first = Some(found.path.clone()),
-            Some(first) => {
-                self.result.bytes -= stamp.size;
-                self.result.files -= 1;
+        if let Some((xattrs, children)) = directory.and_then(|at| directories.remove(&at)) {
+            found.metadata.xattrs = xattrs;
+            open.push(children.into_iter());
+        }
+        if let FoundKind::File(stamp) = found.kind {
+            let inode = (stamp.device, stamp.inode);
+            if let Some(first) = links.get(&inode).filter(|_| has_links) {
                 found.kind = FoundKind::Hardlink(first.clone());
+            } else {
+                scan.bytes += stamp.size;
+                scan.files += 1;
+                if has_links {
+                    links.insert(inode, found.path.clone());
+                }
             }
         }
+        scan.found.push(found);
     }
-
-    /// Counts what is gone or became something else; any other error stays one.
-    fn still_there<T>(&mut self, path: &[u8], got: io::Result<T>) -> Result<Option<T>, ScanError> {
-        match got {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if is_vanished(&error) => {
-                self.result.skipped.vanished += 1;
-                Ok(None)
-            }
-            Err(error) => Err(read_error(path, error)),
-        }
-    }
+    scan
 }
 
 /// Whether an error says that the name is gone, or is something else by now.
@@ -271,22 +282,11 @@ pub fn is_vanished(error: &io::Error) -> bool {
     )
 }
 
-fn read_error(path: &[u8], source: io::Error) -> ScanError {
+pub(super) fn read_error(path: &[u8], source: io::Error) -> ScanError {
     ScanError::Read {
         path: path::show(path),
         source,
     }
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory == path::ROOT {
-        return name.to_vec();
-    }
-    let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
-    path.extend_from_slice(directory);
-    path.push(b'/');
-    path.extend_from_slice(name);
-    path
 }
 
 #[cfg(test)]
@@ -294,6 +294,27 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn many_names_in_one_directory_and_deep_ones_are_all_found_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..3000 {
+            std::fs::write(directory.path().join(format!("f{number}")), b"1").unwrap();
+        }
+        let mut deep = directory.path().to_owned();
+        for level in 0..200 {
+            deep.push(format!("d{level}"));
+            std::fs::create_dir(&deep).unwrap();
+            std::fs::write(deep.join("e"), b"12").unwrap();
+        }
+        let scan = scan(&File::open(directory.path()).unwrap()).unwrap();
+        assert_eq!((scan.found.len(), scan.files), (3401, 3200));
+        assert_eq!(scan.bytes, 3400);
+        assert!(
+            scan.found
+                .is_sorted_by(|a, b| path::compare(&a.path, &b.path).is_lt())
+        );
+    }
 
     #[test]
     fn names_come_in_the_order_of_a_tree_and_specials_are_counted() {

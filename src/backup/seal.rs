@@ -180,6 +180,18 @@ pub fn seal<'a>(
     recipients: impl Iterator<Item = &'a Recipient>,
     plain: &[u8],
 ) -> Result<Vec<u8>, SealError> {
+    seal_into(Vec::new(), recipients, plain)
+}
+
+/// As [`seal`], with the memory of `sealed`, whose content is lost.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_into<'a>(
+    mut sealed: Vec<u8>,
+    recipients: impl Iterator<Item = &'a Recipient>,
+    plain: &[u8],
+) -> Result<Vec<u8>, SealError> {
     let recipients: Vec<&dyn age::Recipient> = recipients
         .map(|recipient| &recipient.0 as &dyn age::Recipient)
         .collect();
@@ -188,7 +200,8 @@ pub fn seal<'a>(
     }
     let encryptor = age::Encryptor::with_recipients(recipients.into_iter())
         .map_err(|error| SealError::Encrypt(Box::new(error)))?;
-    let mut sealed = Vec::with_capacity(plain.len() + plain.len() / 2048 + 1024);
+    sealed.clear();
+    sealed.reserve_exact(plain.len() + plain.len() / 2048 + 1024);
     let mut writer = encryptor
         .wrap_output(&mut sealed)
         .map_err(SealError::Payload)?;

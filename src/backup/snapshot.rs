@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use super::capture::{Capture, CaptureError};
 use super::commit::{CommitDraft, ObjectRef, SignedCommit};
@@ -22,8 +23,9 @@ use super::progress::{Progress, Stage};
 use super::record::{CaptureReport, SnapshotRecord};
 use super::repository::{Repository, RepositoryError};
 use super::seal::{self, SealError};
+use super::seen::Seen;
 use super::tree::Labels;
-use super::tree_build::{BuildError, Built};
+use super::tree_build::{BuildError, Built, Part, Subject};
 use crate::failpoint;
 
 /// Reading live is repeated, so that little is left for the pause, when it took longer than this …
@@ -130,14 +132,17 @@ impl Run {
         request: &SnapshotRequest,
     ) -> Result<(Self, Timestamp), SnapshotError> {
         let clock = &request.clock;
-        for _ in 0..LIVE_ROUNDS {
-            let (start, now) = (clock.monotonic(), clock.now());
+        for round in 1.. {
+            let start = clock.monotonic();
             self = self
-                .step(move |run| run.capture.read_live(&mut run.pipeline, now).map(drop))
+                .step(|run| run.capture.read_live(&mut run.pipeline))
                 .await?;
-            if clock.monotonic().saturating_sub(start) < LONG_READ {
+            let is_long = clock.monotonic().saturating_sub(start) >= LONG_READ;
+            if round == LIVE_ROUNDS || !is_long {
                 break;
             }
+            let now = clock.now();
+            self = self.step(move |run| run.capture.look(now)).await?;
         }
 
         let start = clock.monotonic();
@@ -173,11 +178,13 @@ impl Repository {
         request: SnapshotRequest,
     ) -> Result<SnapshotOutcome, SnapshotError> {
         let began = request.clock.now();
+        let seen = self.load_seen().map_err(SnapshotError::Repository)?;
+        let (mut capture, now) = look(&request).await?;
+        if seen.is_some() && seen == Some(now) {
+            return Ok(SnapshotOutcome::Unchanged(capture.report));
+        }
         let mut index = self.load_index().map_err(SnapshotError::Repository)?;
-        let earlier = std::mem::take(&mut index.files);
-        let progress = Arc::clone(&request.progress);
-        let capture = Capture::new(&request.root, &request.clones, earlier, progress)
-            .map_err(SnapshotError::Capture)?;
+        capture.remember(std::mem::take(&mut index.files));
         let pipeline = Pipeline::start(
             self.chunk_id_key().clone(),
             self.spec().recipient.clone(),
@@ -194,93 +201,108 @@ impl Repository {
             Ok(())
         });
         let Run { capture, pipeline } = run.await?;
+        let seen = capture.seen_in_pause(&request.labels);
         let finished = pipeline.finish().await.map_err(SnapshotError::Pipeline)?;
         let new_packs: u64 = finished.stored.iter().map(|pack| pack.object.size).sum();
 
         request.progress.stage(Stage::Commit, None, None);
         let (scan, records, report) = capture.finish();
-        let (id, key) = (self.spec().id, self.chunk_id_key().clone());
-        let (labels, earlier) = (request.labels.clone(), index.packs.clone());
-        let built = tokio::task::spawn_blocking(move || {
-            Built::new(id, &labels, &key, scan, records, finished, earlier)
-        })
-        .await
-        .map_err(SnapshotError::Worker)?
-        .map_err(SnapshotError::Build)?;
+        let subject = Subject {
+            repository: self.spec().id,
+            labels: request.labels.clone(),
+            key: self.chunk_id_key().clone(),
+        };
+        let earlier = index.packs.clone();
+        let (parts, made) = mpsc::channel(1);
+        let building = tokio::task::spawn_blocking(move || {
+            let take = |part| parts.blocking_send(part).is_ok();
+            Built::new(&subject, scan, records, finished, earlier, take)
+        });
+        let stored = self.store_tree(made, &index).await;
+        let built = building.await.map_err(SnapshotError::Worker)?;
+        // If the tree could not be stored, that is why it was not built.
+        let stored = stored?;
+        let built = built.map_err(SnapshotError::Build)?;
+        let next = Index {
+            seen,
+            ..built.index
+        };
 
-        let same = built
-            .parts
-            .iter()
-            .map(|(plain, _)| plain)
-            .eq(index.tree.iter().map(|part| &part.plain));
-        if self.head().is_some() && same {
-            if report.read_live + report.shared + report.copied > 0 {
+        if self.head().is_some() && stored.tree == index.tree {
+            if report.read_live + report.kept + report.shared + report.copied > 0
+                || seen != index.seen
+            {
                 let index = Index {
                     lists: index.lists,
                     tree: index.tree,
-                    ..built.index
+                    ..next
                 };
                 self.refresh_index(&index)
                     .map_err(SnapshotError::Repository)?;
             }
             return Ok(SnapshotOutcome::Unchanged(report));
         }
-        self.commit_tree(
-            &request,
-            built,
-            index,
-            Facts {
-                began,
-                time,
-                report,
-                new_packs,
-            },
-        )
-        .await
-        .map(SnapshotOutcome::Committed)
+        let facts = Facts {
+            began,
+            time,
+            report,
+            added: new_packs + stored.added,
+            files: built.files,
+            bytes: built.bytes,
+        };
+        let next = Index {
+            tree: stored.tree,
+            ..next
+        };
+        self.commit_tree(&request, next, &index.lists, facts)
+            .await
+            .map(SnapshotOutcome::Committed)
+    }
+
+    /// Stores the parts of a tree that the earlier one does not have, as they are made.
+    async fn store_tree(
+        &self,
+        mut made: mpsc::Receiver<Part>,
+        earlier: &Index,
+    ) -> Result<StoredTree, SnapshotError> {
+        let mut stored = StoredTree::default();
+        while let Some((plain, text)) = made.recv().await {
+            if let Some(part) = earlier.tree.iter().find(|part| part.plain == plain) {
+                stored.tree.push(*part);
+                continue;
+            }
+            let object = self.put_part(text).await?;
+            stored.added += object.size;
+            stored.tree.push(TreePart { plain, object });
+        }
+        Ok(stored)
     }
 
     async fn commit_tree(
         &mut self,
         request: &SnapshotRequest,
-        built: Built,
-        earlier: Index,
+        index: Index,
+        earlier: &[PackList],
         facts: Facts,
     ) -> Result<SnapshotRecord, SnapshotError> {
-        let Built {
-            parts,
-            index,
-            files,
-            bytes,
-        } = built;
-        let mut added = facts.new_packs;
-        let mut tree = Vec::with_capacity(parts.len());
-        for (plain, text) in parts {
-            if let Some(part) = earlier.tree.iter().find(|part| part.plain == plain) {
-                tree.push(*part);
-                continue;
-            }
-            let object = self.put_part(text).await?;
-            added += object.size;
-            tree.push(TreePart { plain, object });
-        }
         failpoint::hit("backup.after-tree-put");
 
-        let Arranged { kept, new, inline } = arrange(&index.packs, &earlier.lists);
-        let mut lists = kept;
+        let Arranged { kept, new, inline } = arrange(&index.packs, earlier);
+        let (mut lists, mut added) = (kept, facts.added);
         for list in new {
             let list = self.put_list(list).await?;
             added += list.object.size;
             lists.push(list);
         }
-        let stored = tree.iter().map(|part| &part.object).chain(&index.packs);
+        let parts = index.tree.iter().map(|part| &part.object);
+        let stored = parts.chain(&index.packs);
         let stored = stored.map(|object| object.size).sum();
         let draft = CommitDraft {
             repository: self.spec().id,
             recipient: self.spec().recipient.digest(),
             previous: self.head(),
             time: facts.time,
-            tree: tree.iter().map(|part| part.object).collect(),
+            tree: index.tree.iter().map(|part| part.object).collect(),
             packs: inline,
             lists: lists.iter().map(|list| list.object).collect(),
         };
@@ -291,17 +313,13 @@ impl Repository {
             sequence: signed.name.sequence,
             commit: signed.name.digest,
             time: facts.time,
-            files,
-            bytes,
+            files: facts.files,
+            bytes: facts.bytes,
             stored,
             added: added + signed.bytes.len() as u64,
             capture: facts.report,
         };
-        let index = Index {
-            lists,
-            tree,
-            ..index
-        };
+        let index = Index { lists, ..index };
         self.commit(
             &signed,
             &index,
@@ -357,13 +375,40 @@ impl Repository {
     }
 }
 
+/// Opens what is to be captured and looks at it for the first time.
+async fn look(request: &SnapshotRequest) -> Result<(Capture, Seen), SnapshotError> {
+    let request = request.clone();
+    let now = request.clock.now();
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut capture = Capture::new(&request.root, &request.clones, request.progress)?;
+        capture.look(now)?;
+        let seen = capture.seen(&request.labels);
+        Ok((capture, seen))
+    });
+    looked
+        .await
+        .map_err(SnapshotError::Worker)?
+        .map_err(SnapshotError::Capture)
+}
+
 /// zstd's level for trees: they are small and full of repetition.
 const TREE_LEVEL: i32 = 3;
 
-/// What is known of a snapshot before its tree is stored.
+/// A tree whose parts are all stored.
+#[derive(Default)]
+struct StoredTree {
+    tree: Vec<TreePart>,
+    /// Bytes that were stored now.
+    added: u64,
+}
+
+/// What is known of a snapshot before it is committed.
 struct Facts {
     began: Timestamp,
     time: Timestamp,
     report: CaptureReport,
-    new_packs: u64,
+    /// Bytes that were stored for it.
+    added: u64,
+    files: u64,
+    bytes: u64,
 }

@@ -97,7 +97,12 @@ impl TreeWriter {
         self.finished.push(std::mem::take(&mut self.part));
     }
 
-    /// All parts, in order.
+    /// The parts that have ended since the last call, in order.
+    pub fn ended(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// All parts that are left, in order.
     pub fn finish(mut self) -> Vec<Vec<u8>> {
         if !self.part.is_empty() {
             self.end_part();

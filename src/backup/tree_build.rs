@@ -13,20 +13,38 @@ use super::scan::{FoundKind, Scan};
 use super::seal::ChunkIdKey;
 use super::tree::{Labels, TreeWriter};
 
-/// A file's content refers to a chunk that is nowhere.
+/// Why there is no tree.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the local index has lost a chunk of {path:?}; remove the file `index` of the repository's directory and back up again"
-)]
-pub struct BuildError {
-    path: String,
+pub enum BuildError {
+    /// A file's content refers to a chunk that is nowhere.
+    #[error(
+        "the local index has lost a chunk of {path:?}; remove the file `index` of the repository's directory and back up again"
+    )]
+    Lost {
+        /// The file's escaped path.
+        path: String,
+    },
+    /// Whoever takes the parts wants no more.
+    #[error("nobody takes the tree")]
+    Stopped,
 }
 
-/// A tree, ready to be stored.
+/// A part of a tree: the keyed hash of its text, and the text.
+pub type Part = (ChunkId, Vec<u8>);
+
+/// What a tree is of.
+pub struct Subject {
+    /// Its repository.
+    pub repository: RepositoryId,
+    /// Its labels.
+    pub labels: Labels,
+    /// The key of its parts' hashes.
+    pub key: ChunkIdKey,
+}
+
+/// What is known of a tree when it is made.
 #[derive(Debug)]
 pub struct Built {
-    /// Its parts with their keyed hashes.
-    pub parts: Vec<(ChunkId, Vec<u8>)>,
     /// The next index, without lists and parts.
     pub index: Index,
     /// How many files there are.
@@ -36,21 +54,27 @@ pub struct Built {
 }
 
 impl Built {
-    /// Builds the tree of a scan.
+    /// Builds the tree of a scan, and gives each part to `take` as soon as it is made; that one says whether
+    /// it wants more.
     ///
     /// # Errors
-    /// The records do not belong to the packs.
+    /// The records do not belong to the packs, or no more is wanted.
     pub fn new(
-        repository: RepositoryId,
-        labels: &Labels,
-        key: &ChunkIdKey,
+        subject: &Subject,
         scan: Scan,
         mut records: HashMap<Vec<u8>, FileRecord>,
         finished: Finished,
         earlier_packs: Vec<ObjectRef>,
+        mut take: impl FnMut(Part) -> bool,
     ) -> Result<Self, BuildError> {
+        let mut give = |parts: Vec<Vec<u8>>| {
+            let all = parts
+                .into_iter()
+                .all(|part| take((subject.key.id(&part), part)));
+            all.then_some(()).ok_or(BuildError::Stopped)
+        };
         let mut places = Places::new(finished, earlier_packs);
-        let mut writer = TreeWriter::new(repository, labels);
+        let mut writer = TreeWriter::new(subject.repository, &subject.labels);
         let mut kept = Vec::new();
         let mut gone = HashSet::new();
         let (mut files, mut bytes) = (0, 0);
@@ -88,12 +112,9 @@ impl Built {
                 path: found.path,
                 kind,
             });
+            give(writer.ended())?;
         }
-        let parts = writer
-            .finish()
-            .into_iter()
-            .map(|part| (key.id(&part), part))
-            .collect();
+        give(writer.finish())?;
         let (packs, chunks) = places.used();
         let index = Index {
             packs,
@@ -102,7 +123,6 @@ impl Built {
             ..Index::default()
         };
         Ok(Self {
-            parts,
             index,
             files,
             bytes,
@@ -139,7 +159,7 @@ impl Places {
         for content in &record.content {
             pieces.push(match content {
                 Content::Hole(length) => Piece::Hole(*length),
-                Content::Chunk(id, _) => self.piece(*id).ok_or_else(|| BuildError {
+                Content::Chunk(id, _) => self.piece(*id).ok_or_else(|| BuildError::Lost {
                     path: path::show(path),
                 })?,
             });

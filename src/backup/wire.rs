@@ -35,6 +35,21 @@ impl Writer {
         self.fixed(bytes);
     }
 
+    /// What was written so far.
+    pub fn written(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How much was written so far.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets what was written so far.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// All of it with its hash.
     pub fn finish(mut self) -> Vec<u8> {
         let hash = blake3::hash(&self.0);

@@ -277,7 +277,10 @@ async fn a_stranger_neither_reads_nor_is_believed() {
     assert!(matches!(locked, RemoteError::NoKey));
 }
 
-/// Changes a file while pausing, counts, and may refuse.
+/// Too large to be kept in memory in the pause.
+const LARGE: usize = 300_000;
+
+/// Changes a small and a large file while pausing, counts, and may refuse.
 struct Busy {
     state: camino::Utf8PathBuf,
     paused: AtomicU32,
@@ -289,6 +292,7 @@ struct Busy {
 impl Pause for Busy {
     async fn pause(&self) -> Result<(), PauseError> {
         fs::write(self.state.join("busy"), b"written at the last moment").unwrap();
+        fs::write(self.state.join("large"), noise(2, LARGE)).unwrap();
         self.paused.fetch_add(1, Ordering::Relaxed);
         if self.refuses {
             Err("the freezer is broken".into())
@@ -299,6 +303,7 @@ impl Pause for Busy {
 
     async fn resume(&self) -> Result<(), PauseError> {
         fs::write(self.state.join("busy"), b"written after the resume").unwrap();
+        fs::write(self.state.join("large"), noise(3, LARGE)).unwrap();
         self.resumed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -324,6 +329,7 @@ async fn the_snapshot_is_of_the_moment_of_the_pause() {
     let busy = busy(&mut world, false);
     let record = world.snapshot().await;
     assert_eq!(busy.resumed.load(Ordering::Relaxed), 1);
+    assert!(record.capture.kept >= 1, "{record:?}");
     assert!(
         record.capture.shared + record.capture.copied >= 1,
         "{record:?}"
@@ -333,6 +339,54 @@ async fn the_snapshot_is_of_the_moment_of_the_pause() {
     assert_eq!(
         restored[&b"busy"[..]].content,
         b"written at the last moment"
+    );
+    let digest = blake3::hash(&noise(2, LARGE));
+    assert_eq!(restored[&b"large"[..]].content, digest.as_bytes());
+}
+
+#[tokio::test]
+async fn an_unchanged_agent_is_not_paused_and_a_change_of_labels_is_a_change() {
+    let mut world = World::new();
+    fill(&world);
+    let first = world.snapshot().await;
+    // What was changed within the clock's last tick before it was looked at is read once more.
+    loop {
+        match world.outcome().await {
+            SnapshotOutcome::Unchanged(report) if report.pause_us == 0 => break,
+            SnapshotOutcome::Unchanged(_) => {}
+            SnapshotOutcome::Committed(record) => panic!("something changed: {record:?}"),
+        }
+    }
+    let busy = busy(&mut world, false);
+    for _ in 0..2 {
+        let SnapshotOutcome::Unchanged(report) = world.outcome().await else {
+            panic!("something changed");
+        };
+        assert_eq!(report.pause_us, 0);
+        assert_eq!(report.skipped, first.capture.skipped);
+    }
+    assert_eq!(busy.paused.load(Ordering::Relaxed), 0);
+
+    let mut request = world.request();
+    request.labels.insert("more".to_owned(), "1".to_owned());
+    request.pause = Arc::new(tenantd::backup::NobodyWrites);
+    let outcome = world.repository().await.snapshot(request).await.unwrap();
+    assert!(matches!(outcome, SnapshotOutcome::Committed(_)));
+}
+
+#[tokio::test]
+async fn what_was_kept_in_the_pause_is_not_taken_for_read_at_rest() {
+    let mut world = World::new();
+    fill(&world);
+    busy(&mut world, false);
+    world.snapshot().await;
+    world.pause = Arc::new(tenantd::backup::NobodyWrites);
+    // The file was changed after the pause, and its size is as it was: only the new time tells.
+    fs::write(world.state().join("busy"), b"written at another  moment").unwrap();
+    world.snapshot().await;
+    assert_eq!(
+        world.restored(None).await[&b"busy"[..]].content,
+        b"written at another  moment"
     );
 }
 

@@ -17,6 +17,17 @@ pub struct Need {
     why: &'static str,
 }
 
+impl Need {
+    /// A program of a package.
+    pub const fn new(program: &'static str, package: &'static str, why: &'static str) -> Self {
+        Self {
+            program,
+            package,
+            why,
+        }
+    }
+}
+
 /// For building and booting the machine.
 pub const MACHINE: &[Need] = &[
     Need {

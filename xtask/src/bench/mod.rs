@@ -4,6 +4,7 @@
 //! failure of the command: it says so, and names the measurement that shows what limits it.
 
 mod appliance;
+mod backup;
 mod measured;
 mod report;
 
@@ -19,12 +20,15 @@ pub use self::{
 pub enum Benchmark {
     /// Applying, reconciling and idling beside a bare `podman run`, and the door beside a direct connection.
     Appliance(appliance::Options),
+    /// The backup engine beside other backup programs, on the same data, store and processors.
+    Backup(backup::Options),
 }
 
 /// Runs a benchmark, prints its table and writes `target/bench/NAME.json`.
 pub fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
     let report = match benchmark {
         Benchmark::Appliance(options) => appliance::run(options)?,
+        Benchmark::Backup(options) => backup::run(options)?,
     };
     let path = report.write()?;
     print!("{report}");

@@ -1,0 +1,218 @@
+//! From new chunks to stored packs: compress, seal, upload, by up to two packers and an uploader.
+//! Memory is bounded by the channels between them and by the buffers for sealed packs.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::commit::ObjectRef;
+use super::id::ChunkId;
+use super::names::ObjectNames;
+use super::pack::{PackBuilder, Place, SealedPack};
+use super::pipeline::PipelineError;
+use super::seal::Recipient;
+use crate::failpoint;
+use crate::object_store::{ObjectStore, StoreError};
+
+/// So many groups wait to be packed.
+const GROUPS_WAITING: usize = 4;
+/// Packs that are sealed and on their way at the same time: with one more for each packer, and a copy that an
+/// S3 client makes, they are most of the memory that a backup takes.
+const UPLOADS: usize = 2;
+
+/// A pack that is stored, and what is in it.
+#[derive(Debug)]
+pub struct StoredPack {
+    /// Its object.
+    pub object: ObjectRef,
+    /// Its chunks.
+    pub chunks: Vec<(ChunkId, Place)>,
+}
+
+/// Chunks on their way to a pack.
+#[derive(Default)]
+pub struct Group {
+    /// Their bytes, one after another.
+    pub bytes: Vec<u8>,
+    /// Their ids and lengths.
+    pub chunks: Vec<(ChunkId, usize)>,
+}
+
+/// Buffers for sealed packs; there are as many as packs may be on their way, and each comes back.
+type Buffers = mpsc::Sender<Vec<u8>>;
+
+/// Takes groups, makes packs of them and stores them.
+pub struct Packers {
+    queue: SyncSender<Group>,
+    groups: Arc<Mutex<Receiver<Group>>>,
+    outlet: Outlet,
+    level: i32,
+    tasks: Vec<JoinHandle<Result<(), PipelineError>>>,
+    uploader: JoinHandle<Result<Vec<StoredPack>, StoreError>>,
+}
+
+impl Packers {
+    /// Starts the uploader and one packer on the current runtime; `level` is zstd's.
+    pub fn start(
+        recipient: Recipient,
+        store: Arc<dyn ObjectStore>,
+        names: ObjectNames,
+        level: i32,
+    ) -> Self {
+        let (queue, groups) = sync_channel(GROUPS_WAITING);
+        let (packs, sealed) = mpsc::channel(1);
+        let (buffers, empty) = mpsc::channel(UPLOADS);
+        for _ in 0..UPLOADS {
+            // There is room for all of them.
+            let _ = buffers.try_send(Vec::new());
+        }
+        let mut packers = Self {
+            queue,
+            groups: Arc::new(Mutex::new(groups)),
+            outlet: Outlet {
+                packs,
+                empty: Arc::new(Mutex::new(empty)),
+                recipient,
+            },
+            level,
+            tasks: Vec::new(),
+            uploader: tokio::spawn(upload(sealed, buffers, store, names)),
+        };
+        packers.start_one();
+        packers
+    }
+
+    /// Adds the second packer, unless it is there.
+    pub fn help(&mut self) {
+        if self.tasks.len() < 2 {
+            self.start_one();
+        }
+    }
+
+    /// Takes a group; blocks while the packers are behind.
+    ///
+    /// # Errors
+    /// They have stopped; [`Self::finish`] says why.
+    pub fn take(&self, group: Group) -> Result<(), PipelineError> {
+        self.queue.send(group).map_err(|_| PipelineError::Stopped)
+    }
+
+    /// Waits until everything is stored.
+    ///
+    /// # Errors
+    /// The first worker's error.
+    pub async fn finish(self) -> Result<Vec<StoredPack>, PipelineError> {
+        let Self {
+            queue,
+            groups,
+            outlet,
+            tasks,
+            uploader,
+            level: _,
+        } = self;
+        // Without senders the packers end, and after them the uploader.
+        drop((queue, groups, outlet));
+        let mut packed = Ok(());
+        for task in tasks {
+            let result = task.await.map_err(PipelineError::Worker).flatten();
+            packed = packed.and(result);
+        }
+        // A packer that finds the uploader gone only says that it stopped; the uploader knows why.
+        let stored = uploader.await.map_err(PipelineError::Worker)?;
+        let stored = stored.map_err(PipelineError::Store)?;
+        packed.map(|()| stored)
+    }
+
+    fn start_one(&mut self) {
+        let (groups, outlet) = (Arc::clone(&self.groups), self.outlet.clone());
+        let level = self.level;
+        self.tasks.push(tokio::task::spawn_blocking(move || {
+            pack(&groups, &outlet, level)
+        }));
+    }
+}
+
+/// Where full packs go.
+#[derive(Clone)]
+struct Outlet {
+    packs: mpsc::Sender<SealedPack>,
+    empty: Arc<Mutex<mpsc::Receiver<Vec<u8>>>>,
+    recipient: Recipient,
+}
+
+impl Outlet {
+    /// Seals a pack, once there is a buffer for it.
+    fn seal(&self, builder: &mut PackBuilder) -> Result<(), PipelineError> {
+        let next = {
+            // A receiver has no state that a panic elsewhere could break.
+            let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+            empty.blocking_recv()
+        };
+        let buffer = next.ok_or(PipelineError::Stopped)?;
+        let sealed = builder.seal(&self.recipient, buffer);
+        let sealed = sealed.map_err(PipelineError::Pack)?;
+        let sent = self.packs.blocking_send(sealed);
+        sent.map_err(|_| PipelineError::Stopped)
+    }
+}
+
+fn pack(groups: &Mutex<Receiver<Group>>, outlet: &Outlet, level: i32) -> Result<(), PipelineError> {
+    let mut builder = PackBuilder::new(level).map_err(PipelineError::Pack)?;
+    loop {
+        // A receiver has no state that a panic elsewhere could break.
+        let next = groups.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(group) = next else { break };
+        let mut rest = group.bytes.as_slice();
+        for (id, length) in group.chunks {
+            let (chunk, tail) = rest.split_at(length);
+            rest = tail;
+            if !builder.has_room(length) {
+                outlet.seal(&mut builder)?;
+            }
+            builder.push(id, chunk).map_err(PipelineError::Pack)?;
+        }
+    }
+    if builder.is_empty() {
+        Ok(())
+    } else {
+        outlet.seal(&mut builder)
+    }
+}
+
+async fn upload(
+    sealed: mpsc::Receiver<SealedPack>,
+    buffers: Buffers,
+    store: Arc<dyn ObjectStore>,
+    names: ObjectNames,
+) -> Result<Vec<StoredPack>, StoreError> {
+    stream::unfold(sealed, async |mut sealed| {
+        Some((sealed.recv().await?, sealed))
+    })
+    .map(|pack| {
+        let (store, buffers) = (Arc::clone(&store), buffers.clone());
+        async move {
+            let object = ObjectRef {
+                sha256: pack.digest,
+                size: pack.bytes.len() as u64,
+            };
+            let bytes = Bytes::from(pack.bytes);
+            let name = names.pack(&pack.digest);
+            store.put(&name, bytes.clone()).await?;
+            // The same memory for the next pack, unless the store still holds it. There is room for it.
+            let buffer = bytes.try_into_mut().map(Vec::from).unwrap_or_default();
+            let _ = buffers.try_send(buffer);
+            failpoint::hit("backup.after-pack-put");
+            Ok(StoredPack {
+                object,
+                chunks: pack.chunks,
+            })
+        }
+    })
+    .buffer_unordered(UPLOADS)
+    .try_collect()
+    .await
+}
