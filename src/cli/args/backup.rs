@@ -93,6 +93,10 @@ pub struct PruneArgs {
 
 /// `restore`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct RestoreArgs {
     /// The tenant's id.
     #[arg(required_unless_present = "node", conflicts_with = "node")]
