@@ -1,11 +1,10 @@
 //! `start`, `stop`, `restart`, `suspend`, `resume`, `remove`: one verb on one or more tenants.
 
-use std::io::{self, IsTerminal, Write};
-
 use serde_json::json;
 
 use super::args::RemoveArgs;
 use super::client::{Client, ClientError};
+use super::confirm::confirm_by_typing;
 use super::console::Console;
 use super::error::CliError;
 use super::follow::{follow, problem};
@@ -102,30 +101,15 @@ pub async fn remove(client: &Client, console: Console, args: RemoveArgs) -> Resu
     run(client, console, verb, tenants).await
 }
 
-/// Lets the operator type the tenants' names; without a terminal there is nobody to ask.
+/// Lets the operator type the tenants' names.
 fn confirm(tenants: &[TenantId]) -> Result<(), CliError> {
     let names: Vec<_> = tenants.iter().map(TenantId::as_str).collect();
     let names = names.join(" ");
-    if !io::stdin().is_terminal() {
-        return Err(CliError::Usage(format!(
+    confirm_by_typing(
+        &names,
+        &format!("This deletes the state of {names} on this host. Backups stay."),
+        format!(
             "--purge deletes the state of {names}; without a terminal to ask on, give --yes as well"
-        )));
-    }
-    let mut prompt = io::stderr().lock();
-    let asked = write!(
-        prompt,
-        "This deletes the state of {names} on this host. Backups stay.\nType `{names}` to go on: "
-    );
-    asked
-        .and_then(|()| prompt.flush())
-        .map_err(CliError::Terminal)?;
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .map_err(CliError::Input)?;
-    if answer.trim() == names {
-        Ok(())
-    } else {
-        Err(CliError::Declined)
-    }
+        ),
+    )
 }

@@ -1,19 +1,29 @@
 //! The writer's side of one repository: its local directory, its head, and the step from one commit to the next.
 //! It never reads the store; what it must remember is here, what it may forget is in the index.
 
+mod error;
+mod local;
+mod spec;
+
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
 
+pub use self::error::RepositoryError;
+use self::local::{
+    GIVEN_UP, INDEX, INTENT, NEXT_COMMIT, NEXT_INDEX, NEXT_RECORD, PUBLISHED, SNAPSHOTS, SPEC,
+    lock, make_directory, read_spec, to_json, write_head,
+};
+pub(super) use self::local::{KEYS, local, read_head, write, write_json};
+pub use self::local::{forget_snapshots, known_head, local_snapshots, read_local_spec};
+pub(super) use self::spec::REPOSITORY_FORMAT;
+pub use self::spec::{RepositoryObject, RepositorySpec};
 use super::FORMAT_VERSION;
-use super::commit::{CommitError, SignedCommit};
+use super::commit::SignedCommit;
 use super::id::{BucketPrefix, Digest, RepositoryId, random};
 use super::index::Index;
 use super::intent::{Intent, is_in_time};
@@ -26,92 +36,7 @@ use super::seal::{ChunkIdKey, Recipient, RepositoryKeys, SealError};
 use super::seen::Seen;
 use super::without_us;
 use crate::failpoint;
-use crate::object_store::{ObjectStore, StoreError};
-
-/// Why a repository could not be made, opened or advanced.
-#[derive(Debug, thiserror::Error)]
-pub enum RepositoryError {
-    /// A local file.
-    #[error("{path} cannot be {action}")]
-    Local {
-        /// `read`, `written`, `made` or `locked`.
-        action: &'static str,
-        /// Which.
-        path: Utf8PathBuf,
-        /// The kernel's error.
-        #[source]
-        source: io::Error,
-    },
-    /// There is none.
-    #[error("{0} holds no repository; the first backup makes one")]
-    Missing(Utf8PathBuf),
-    /// A file of the repository is not what was written.
-    #[error(
-        "{path} is damaged; restore the node's own repository, or move the directory away: \
-         the next backup then begins a new repository"
-    )]
-    Damaged {
-        /// Which.
-        path: Utf8PathBuf,
-        /// What the parser says.
-        #[source]
-        source: Option<serde_json::Error>,
-    },
-    /// Somebody else is writing.
-    #[error("{0} is in use: another backup of the same tenant is running; wait for it to end")]
-    Locked(Utf8PathBuf),
-    /// Another repository is there already.
-    #[error("{0} holds a repository already; move it away to adopt another")]
-    Exists(Utf8PathBuf),
-    /// No keys could be made or wrapped.
-    #[error("the keys of a new repository could not be made")]
-    Keys(#[source] SealError),
-    /// The object store refused.
-    #[error("the repository could not be written to the object store")]
-    Store(#[source] StoreError),
-    /// It took too long, or the host's clock jumped.
-    #[error(
-        "the snapshot took longer than a day, so what it stored first may have been collected; \
-         it does not count, and the next one stores everything anew"
-    )]
-    TooLate,
-    /// The next commit could not be made.
-    #[error("the commit could not be signed")]
-    Commit(#[source] CommitError),
-}
-
-/// What the host keeps of a repository: all but the identity.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RepositorySpec {
-    version: u32,
-    /// The repository's id.
-    pub id: RepositoryId,
-    /// Its prefix in the object store.
-    pub prefix: BucketPrefix,
-    /// For whom packs and trees are sealed.
-    pub recipient: Recipient,
-    chunk_id_key: ChunkIdKey,
-    /// When it was made.
-    pub created: Timestamp,
-}
-
-/// The clear object that says what a repository is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RepositoryObject {
-    pub(super) format: String,
-    pub(super) version: u32,
-    pub(super) id: RepositoryId,
-    pub(super) created: Timestamp,
-}
-
-pub(super) const REPOSITORY_FORMAT: &str = "tenantd-repository";
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Head {
-    epoch: u32,
-    sequence: u32,
-    commit: Digest,
-}
+use crate::object_store::ObjectStore;
 
 /// An open repository; nobody else writes while it is open.
 #[derive(Debug)]
@@ -464,194 +389,4 @@ pub struct Adopted<'a> {
     pub keys: &'a RepositoryKeys,
     /// The commit to go on from.
     pub head: Option<CommitName>,
-}
-
-/// What the host knows of a repository, without opening it; `None` where there is none.
-///
-/// # Errors
-/// The file cannot be read or is damaged.
-pub fn read_local_spec(directory: &Utf8Path) -> Result<Option<RepositorySpec>, RepositoryError> {
-    if directory.join(SPEC).exists() {
-        read_spec(directory).map(Some)
-    } else {
-        Ok(None)
-    }
-}
-
-/// The newest commit of a repository that this host knows was stored, without opening it; `None` where
-/// there is none.
-///
-/// # Errors
-/// The files cannot be read or are damaged.
-pub fn known_head(
-    directory: &Utf8Path,
-) -> Result<Option<(RepositoryId, CommitName)>, RepositoryError> {
-    let (Some(spec), Some(head)) = (read_local_spec(directory)?, read_head(directory)?) else {
-        return Ok(None);
-    };
-    let path = directory.join(GIVEN_UP);
-    let given_up = local_file::read(&path).map_err(local("read", &path))?;
-    if given_up.is_none_or(|name| name != head.to_string().as_bytes()) {
-        return Ok(Some((spec.id, head)));
-    }
-    let newest = local_snapshots(directory)?.into_iter().next();
-    Ok(newest.map(|record| (spec.id, record.name())))
-}
-
-/// The snapshots that this host made, newest first, from local records: no network, no lock.
-///
-/// # Errors
-/// The records cannot be read.
-pub fn local_snapshots(directory: &Utf8Path) -> Result<Vec<SnapshotRecord>, RepositoryError> {
-    let snapshots = directory.join(SNAPSHOTS);
-    let entries = match snapshots.read_dir_utf8() {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(local("read", &snapshots)(error)),
-    };
-    let mut records = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(local("read", &snapshots))?;
-        if entry.path().extension() == Some("json") {
-            records.push(read_json::<SnapshotRecord>(entry.path())?);
-        }
-    }
-    records.sort_by_key(|record| std::cmp::Reverse((record.epoch, record.sequence)));
-    Ok(records)
-}
-
-/// Removes the records of snapshots that are not in the store any more, and gives how many.
-///
-/// The newest stays: what is newer than the listing must not be forgotten.
-///
-/// # Errors
-/// A record cannot be read or removed.
-pub fn forget_snapshots(
-    directory: &Utf8Path,
-    is_gone: impl Fn(&SnapshotRecord) -> bool,
-) -> Result<usize, RepositoryError> {
-    let mut forgotten = 0;
-    for record in local_snapshots(directory)?.iter().skip(1) {
-        if !is_gone(record) {
-            continue;
-        }
-        let name = record.name();
-        let snapshots = directory.join(SNAPSHOTS);
-        for file in [name.to_string(), format!("{name}.json")] {
-            let path = snapshots.join(file);
-            local_file::remove(&path).map_err(local("written", &path))?;
-        }
-        forgotten += 1;
-    }
-    Ok(forgotten)
-}
-
-const SPEC: &str = "repository.json";
-pub(super) const KEYS: &str = "keys.age";
-const PUBLISHED: &str = "published";
-const HEAD: &str = "head.json";
-/// The last commit that was given up, of which nobody can tell whether it is stored.
-const GIVEN_UP: &str = "given-up";
-const INDEX: &str = "index";
-const LOCK: &str = "lock";
-const SNAPSHOTS: &str = "snapshots";
-/// Names the commit that is to be the head; there only between "all is prepared" and "all is done".
-const INTENT: &str = "intent";
-const NEXT_INDEX: &str = "next-index";
-const NEXT_RECORD: &str = "next-record";
-const NEXT_COMMIT: &str = "next-commit";
-
-pub(super) fn local(
-    action: &'static str,
-    path: &Utf8Path,
-) -> impl FnOnce(io::Error) -> RepositoryError {
-    let path = path.to_owned();
-    move |source| RepositoryError::Local {
-        action,
-        path,
-        source,
-    }
-}
-
-fn lock(directory: &Utf8Path) -> Result<File, RepositoryError> {
-    make_directory(directory)?;
-    let path = directory.join(LOCK);
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(local("locked", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(RepositoryError::Locked(directory.to_owned())),
-        Err(error) => Err(local("locked", &path)(error.into())),
-    }
-}
-
-fn make_directory(path: &Utf8Path) -> Result<(), RepositoryError> {
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(local("made", path))
-}
-
-pub(super) fn write(path: &Utf8Path, bytes: &[u8]) -> Result<(), RepositoryError> {
-    local_file::write(path, bytes).map_err(local("written", path))
-}
-
-fn to_json(value: &impl Serialize, path: &Utf8Path) -> Result<Vec<u8>, RepositoryError> {
-    let damaged = |source| RepositoryError::Damaged {
-        path: path.to_owned(),
-        source: Some(source),
-    };
-    let mut bytes = serde_json::to_vec(value).map_err(damaged)?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-pub(super) fn write_json(path: &Utf8Path, value: &impl Serialize) -> Result<(), RepositoryError> {
-    write(path, &to_json(value, path)?)
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Utf8Path) -> Result<T, RepositoryError> {
-    let bytes = fs::read(path).map_err(local("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|source| RepositoryError::Damaged {
-        path: path.to_owned(),
-        source: Some(source),
-    })
-}
-
-fn read_spec(directory: &Utf8Path) -> Result<RepositorySpec, RepositoryError> {
-    let path = directory.join(SPEC);
-    let spec: RepositorySpec = read_json(&path)?;
-    if spec.version != FORMAT_VERSION {
-        return Err(RepositoryError::Damaged { path, source: None });
-    }
-    Ok(spec)
-}
-
-pub(super) fn read_head(directory: &Utf8Path) -> Result<Option<CommitName>, RepositoryError> {
-    let path = directory.join(HEAD);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let head: Head = read_json(&path)?;
-    Ok(Some(CommitName {
-        epoch: head.epoch,
-        sequence: head.sequence,
-        digest: head.commit,
-    }))
-}
-
-fn write_head(directory: &Utf8Path, name: &CommitName) -> Result<(), RepositoryError> {
-    let head = Head {
-        epoch: name.epoch,
-        sequence: name.sequence,
-        commit: name.digest,
-    };
-    write_json(&directory.join(HEAD), &head)
 }

@@ -1,6 +1,9 @@
 //! The reader's side of a repository: nothing it reads is believed before signature and hash are checked.
 //! Listing and verifying need no identity; trees and packs do.
 
+mod error;
+mod snapshots;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -8,8 +11,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
+pub use self::error::RemoteError;
+pub use self::snapshots::{RefusedCommit, Snapshots};
 use super::certificate::Trust;
-use super::chain::{Ambiguous, Chain, choose};
 use super::commit::{CommitError, MAX_COMMIT, ObjectRef, SignedCommit};
 use super::fetch::{FetchError, fetch, fetch_description, list_names};
 use super::heartbeat::{MAX_HEARTBEAT, SignedHeartbeat};
@@ -18,9 +22,9 @@ use super::names::{CommitName, HeartbeatName, ObjectNames};
 use super::pack::MAX_PACK;
 use super::pack_list::{ListObject, MAX_LIST};
 use super::repository::{Adopted, RepositoryObject};
-use super::seal::{self, Identity, MAX_KEYS, RepositoryKeys, SealError};
-use super::tree::{MAX_PART, Tree, TreeError, TreeReader};
-use crate::object_store::{ObjectStore, StoreError, StoreErrorKind};
+use super::seal::{self, Identity, MAX_KEYS, RepositoryKeys};
+use super::tree::{MAX_PART, Tree, TreeReader};
+use crate::object_store::{ObjectStore, StoreErrorKind};
 
 /// So many of the newest heartbeats are looked at for one that a trusted node signed.
 const MAX_BEATS: usize = 256;
@@ -29,169 +33,6 @@ const READERS: usize = 16;
 /// More commits or keys than this are not one repository's.
 const MAX_LISTED: usize = 200_000;
 const MAX_KEY_OBJECTS: usize = 64;
-
-/// Why a repository could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoteError {
-    /// The object store.
-    #[error("the repository could not be read")]
-    Store(#[source] StoreError),
-    /// `repository.json` is not one of version 2.
-    #[error("repository {0} is not one that this version reads; a newer tenantd may")]
-    Format(BucketPrefix),
-    /// Another repository is stored there.
-    #[error("repository {prefix} is {found}, but {expected} was expected: it was exchanged")]
-    Exchanged {
-        /// Where.
-        prefix: BucketPrefix,
-        /// What is there.
-        found: RepositoryId,
-        /// What should be.
-        expected: RepositoryId,
-    },
-    /// Too many objects.
-    #[error("there are more than {MAX_LISTED} commits, which no repository of ours has")]
-    TooMany,
-    /// An object's bytes do not have the hash that a signed commit names.
-    #[error(
-        "{name} was changed or cut short: its SHA-256 is not the one that the signed commit names"
-    )]
-    Changed {
-        /// The object.
-        name: String,
-    },
-    /// None of the key objects can be opened.
-    #[error(
-        "none of the identities given opens the keys of the repository; use the operator's or \
-         escrow's identity (`AGE-SECRET-KEY-1…`)"
-    )]
-    NoKey,
-    /// A tree part cannot be opened.
-    #[error("{name} cannot be decrypted")]
-    Open {
-        /// The object.
-        name: String,
-        /// Why.
-        #[source]
-        source: SealError,
-    },
-    /// A tree part is not zstd, or expands beyond reason.
-    #[error("{name} cannot be decompressed to at most {MAX_PART} bytes")]
-    Decompress {
-        /// The object.
-        name: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The tree is refused.
-    #[error("the tree of snapshot {commit} is refused; nothing was written")]
-    Tree {
-        /// The snapshot.
-        commit: CommitName,
-        /// Why.
-        #[source]
-        source: TreeError,
-    },
-    /// A list of packs is not one.
-    #[error("{name} is not a list of packs, or names one twice")]
-    List {
-        /// The object.
-        name: String,
-    },
-    /// There is no snapshot that could be taken.
-    #[error("the repository has no snapshot that a trusted node signed ({refused} were refused)")]
-    Empty {
-        /// How many commits were refused.
-        refused: usize,
-    },
-    /// No snapshot, or more than one, is named so.
-    #[error("{0:?} names no snapshot, or several; `tenantd snapshots` lists them")]
-    Unknown(String),
-    /// The newest cannot be told.
-    #[error("the newest snapshot cannot be told")]
-    Ambiguous(#[source] Ambiguous),
-    /// A worker died.
-    #[error("a worker stopped unexpectedly")]
-    Worker(#[source] tokio::task::JoinError),
-}
-
-impl RemoteError {
-    /// Whether the same may work later: the store failed for now, and did not say that nothing is there.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Store(error) if error.kind != StoreErrorKind::NotFound)
-    }
-}
-
-/// A commit that was not accepted.
-#[derive(Debug)]
-pub struct RefusedCommit {
-    /// Its name.
-    pub name: CommitName,
-    /// Why.
-    pub reason: CommitError,
-}
-
-/// All snapshots of a repository that a trusted node signed.
-#[derive(Debug)]
-pub struct Snapshots {
-    /// Accepted commits, newest first.
-    pub commits: Vec<SignedCommit>,
-    /// The others, to be reported.
-    pub refused: Vec<RefusedCommit>,
-}
-
-impl Snapshots {
-    /// The chain from the newest commit, and what is not on it.
-    ///
-    /// # Errors
-    /// There is none, or two claim to be the newest.
-    pub fn chain(&self) -> Result<Chain, RemoteError> {
-        choose(self.commits.iter())
-            .map_err(RemoteError::Ambiguous)?
-            .ok_or(RemoteError::Empty {
-                refused: self.refused.len(),
-            })
-    }
-
-    /// The newest commit.
-    ///
-    /// # Errors
-    /// As [`Self::chain`].
-    pub fn newest(&self) -> Result<&SignedCommit, RemoteError> {
-        let head = self.chain()?.line[0];
-        self.commits
-            .iter()
-            .find(|commit| commit.name == head)
-            .ok_or(RemoteError::Empty {
-                refused: self.refused.len(),
-            })
-    }
-
-    /// The highest commit that a trusted node signed in a version of the format that is not known here.
-    pub fn unreadable(&self) -> Option<CommitName> {
-        let later =
-            |refused: &&RefusedCommit| matches!(refused.reason, CommitError::Version { .. });
-        // They are sorted.
-        Some(self.refused.iter().find(later)?.name)
-    }
-
-    /// The commit whose digest begins with `text` (at least six digits) or whose sequence it is.
-    ///
-    /// # Errors
-    /// There is none, or more than one.
-    pub fn named(&self, text: &str) -> Result<&SignedCommit, RemoteError> {
-        let fits = |commit: &&SignedCommit| {
-            let digest = text.len() >= 6 && commit.name.digest.to_string().starts_with(text);
-            digest || commit.name.sequence.to_string() == text
-        };
-        let mut found = self.commits.iter().filter(fits);
-        match (found.next(), found.next()) {
-            (Some(commit), None) => Ok(commit),
-            _ => Err(RemoteError::Unknown(text.to_owned())),
-        }
-    }
-}
 
 /// A repository in an object store, opened for reading.
 #[derive(Debug, Clone)]
