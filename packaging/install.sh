@@ -74,6 +74,8 @@ own_units() {
     return 0
 }
 
+journald_sync=/etc/systemd/system/systemd-journald-sync@.service.d/50-tenantd.conf
+
 # The units that are switched on; the templates are pulled in by their tenants.
 enabled="tenantd.service tenantd-backup.timer tenantd-prestop-backup.service tenantd-final-backup.service"
 
@@ -86,6 +88,7 @@ install_all() {
     done
     put 0644 "$units/tenantd.sysusers" /etc/sysusers.d/tenantd.conf
     put 0644 "$units/tenantd.tmpfiles" /etc/tmpfiles.d/tenantd.conf
+    put 0644 "$units/journald-sync.conf" "$journald_sync"
     put 0644 "$here/containers.conf" /etc/containers/containers.conf.d/50-tenantd.conf
     systemd-sysusers /etc/sysusers.d/tenantd.conf
     systemd-tmpfiles --create /etc/tmpfiles.d/tenantd.conf
@@ -145,6 +148,8 @@ uninstall_all() {
     for unit in $(own_units); do
         rm -f "/etc/systemd/system/$unit"
     done
+    rm -f "$journald_sync"
+    rmdir --ignore-fail-on-non-empty "${journald_sync%/*}" 2>/dev/null || true
     rm -f /etc/sysusers.d/tenantd.conf /etc/tmpfiles.d/tenantd.conf \
         /etc/containers/containers.conf.d/50-tenantd.conf \
         /usr/local/bin/tenantd \
