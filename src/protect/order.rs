@@ -41,6 +41,8 @@ impl RestoreOrder {
 struct Written {
     snapshot: Option<u64>,
     identity: Option<String>,
+    /// An order of a tenantd that was updated meanwhile has none.
+    #[serde(default)]
     allow_old: bool,
     until_done: bool,
 }
