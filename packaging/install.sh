@@ -77,7 +77,7 @@ own_units() {
 journald_sync=/etc/systemd/system/systemd-journald-sync@.service.d/50-tenantd.conf
 
 # The units that are switched on; the templates are pulled in by their tenants.
-enabled="tenantd.service tenantd-backup.timer tenantd-prestop-backup.service tenantd-final-backup.service"
+enabled="tenantd.service tenantd-backup.timer tenantd-drill.timer tenantd-prestop-backup.service tenantd-final-backup.service"
 
 install_all() {
     check_host
@@ -144,6 +144,8 @@ uninstall_all() {
     fi
     # shellcheck disable=SC2086
     systemctl disable --quiet --now $enabled 2>/dev/null || true
+    # Its ExecStopPost= removes the scratch tenant.
+    systemctl stop tenantd-drill.service 2>/dev/null || true
     rm -rf /etc/containers/systemd/tenantd /etc/systemd/system/tenantd-backup.timer.d
     for unit in $(own_units); do
         rm -f "/etc/systemd/system/$unit"

@@ -128,6 +128,42 @@ impl Layout {
         self.tenant_dir(tenant).join("before-restore")
     }
 
+    /// What drills have made and not yet removed: one directory for each scratch tenant (0700).
+    pub fn drills_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("drill")
+    }
+
+    /// The scratch tenant of a drill of `tenant`.
+    pub fn drill_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.drills_dir().join(tenant.as_str())
+    }
+
+    /// The state that a drill has restored; one directory per mount.
+    pub fn drill_state_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.drill_dir(tenant).join("state")
+    }
+
+    /// The caches of a scratch tenant, which begin empty; one directory per mount.
+    pub fn drill_cache_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.drill_dir(tenant).join("cache")
+    }
+
+    /// The network namespace of a scratch tenant.
+    pub fn drill_netns(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.at("run/netns").join(UnitNames(tenant).drill())
+    }
+
+    /// The service of a scratch tenant, gone after a reboot.
+    pub fn drill_unit(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.at("run/systemd/system")
+            .join(UnitNames(tenant).drill_service())
+    }
+
+    /// The lock that whoever makes or removes scratch tenants holds.
+    pub fn drill_lock(&self) -> Utf8PathBuf {
+        self.run_dir().join("drill.lock")
+    }
+
     /// Exists while the tenant is held (stopped or suspended on purpose).
     pub fn held_file(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.tenant_dir(tenant).join("held")
@@ -208,6 +244,16 @@ impl UnitNames<'_> {
     /// The container's name, also the stem of its Quadlet file.
     pub fn container(&self) -> String {
         format!("tenant-{}", self.0)
+    }
+
+    /// The container, unit and namespace of a drill: no name of the tenant that it is a copy of.
+    pub fn drill(&self) -> String {
+        format!("drill-{}", self.0)
+    }
+
+    /// The service of a drill.
+    pub fn drill_service(&self) -> String {
+        format!("drill-{}.service", self.0)
     }
 
     /// The Quadlet file's name.

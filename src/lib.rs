@@ -8,6 +8,7 @@ pub mod api;
 pub mod backup;
 pub mod cli;
 pub mod daemon;
+pub mod drill;
 pub mod failpoint;
 pub mod gateway;
 pub mod host;

@@ -197,6 +197,17 @@ pub enum Command {
                             tenantd verify --full --identity key.txt"
     )]
     Verify(VerifyArgs),
+    /// Bring the newest snapshots back to life beside their tenants, and look whether they are.
+    ///
+    /// Each is restored into a scratch tenant that has no way out. Every SQLite database in it is checked, its agent
+    /// is started and asked as at every start, and all of it is removed again. The tenant itself runs on and is not
+    /// touched. What was found is remembered, and `show` tells it. A timer does this every month on hosts that have
+    /// an identity.
+    #[command(
+        after_help = "Examples:\n  tenantd drill\n  tenantd drill acme --identity key.txt\n  \
+                            tenantd drill --json | jq '.[] | select(.outcome != \"good\")'"
+    )]
+    Drill(DrillArgs),
     /// Write a tenant's state and spec into one file, for a user who leaves.
     ///
     /// The file is a tar archive (POSIX pax) in zstd: `tenantd-export.json`, `tenant.toml`, and `state/`

@@ -12,6 +12,7 @@ use super::exit::Exit;
 use crate::api::Problem;
 use crate::backup::{KeyError, SealError};
 use crate::daemon::DaemonError;
+use crate::drill::DrillError;
 use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
 use crate::node::{InitError, NodeKeyError};
@@ -72,6 +73,17 @@ pub enum CliError {
         /// Of how many.
         total: usize,
     },
+    /// Some drills are not good.
+    #[error("{count} of {total} drills are not good; why is said above")]
+    NotDrilled {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// No drill can be made.
+    #[error(transparent)]
+    Drill(Box<DrillError>),
     /// There is a tenant of that name.
     #[error("there is a tenant {0} already; import it under another name with --as")]
     TenantExists(TenantId),
@@ -156,7 +168,7 @@ macro_rules! boxed {
     };
 }
 
-boxed!(InitError => Init, NodeKeyError => Key, ProtectError => Protect, DaemonError => Daemon);
+boxed!(InitError => Init, NodeKeyError => Key, ProtectError => Protect, DrillError => Drill, DaemonError => Daemon);
 
 impl CliError {
     /// The exit code of each error.
@@ -188,6 +200,11 @@ impl CliError {
                 ProtectError::WholeMount(_) => Exit::Usage,
                 _ => Exit::Failed,
             },
+            Self::Drill(error) => match **error {
+                DrillError::Busy => Exit::Conflict,
+                DrillError::NotInstalled(_) => Exit::NotFound,
+                _ => Exit::Failed,
+            },
             Self::File(error) if error.is_absent() => Exit::NotFound,
             Self::Directory { .. }
             | Self::File(_)
@@ -195,6 +212,7 @@ impl CliError {
             | Self::Declined
             | Self::NotPruned { .. }
             | Self::NotVerified { .. }
+            | Self::NotDrilled { .. }
             | Self::Unfit(_)
             | Self::Terminal(_)
             | Self::Session(_)

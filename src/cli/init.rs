@@ -129,7 +129,7 @@ fn shown(report: &InitReport, layout: &Layout) -> String {
         );
     }
     text.push_str(
-        "\nNext: systemctl start tenantd tenantd-backup.timer \
+        "\nNext: systemctl start tenantd tenantd-backup.timer tenantd-drill.timer \
          tenantd-prestop-backup tenantd-final-backup\n",
     );
     text

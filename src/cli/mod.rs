@@ -8,6 +8,7 @@ mod catalog;
 mod client;
 mod confirm;
 mod console;
+mod drill;
 mod error;
 mod exec;
 mod exit;
@@ -121,6 +122,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Export(args) => transfer::export(client, console, &Layout::default(), args).await,
         Command::Import(args) => transfer::import(client, console, &Layout::default(), args).await,
         Command::Verify(args) => verify::run(console, &Layout::default(), args).await,
+        Command::Drill(args) => drill::run(console, &Layout::default(), args).await,
         Command::Restore(args) => restore::run(client, console, args).await,
         Command::Templates(args) => catalog::templates(client, console, args).await,
         Command::Plans(args) => catalog::plans(client, console, args).await,

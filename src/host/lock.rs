@@ -40,6 +40,23 @@ pub struct TenantLock {
     _file: Flock<File>,
 }
 
+/// A file that one process at a time has locked; given back on drop.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: Flock<File>,
+}
+
+impl FileLock {
+    /// Locks the file at `path`, which is made where it is absent; `None` when another process has it locked.
+    pub fn try_acquire(path: &Utf8Path) -> io::Result<Option<Self>> {
+        match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { _file: file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+}
+
 /// Why a tenant could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -192,6 +209,17 @@ mod tests {
         let second = TenantLock::acquire(&layout, &tenant, "stop", Duration::from_mins(1));
         let (second, ()) = tokio::join!(second, async move { drop(first) });
         assert_eq!(second.unwrap().tenant(), &tenant);
+    }
+
+    #[test]
+    fn a_file_is_locked_by_one_at_a_time() {
+        let (_dir, layout) = host();
+        let path = layout.drill_lock();
+        let first = FileLock::try_acquire(&path).unwrap();
+        assert!(first.is_some());
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(first);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 //! Asks an agent over HTTP how it is: through its ingress socket, or by TCP inside the
-//! namespace of the asking process. It asks once; how often and how long is the caller's choice.
+//! namespace of the asking process. It asks once, or until the agent is ready; for how long is the caller's choice.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::clock;
 use crate::tenant::HttpProbe;
+
+/// First and longest pause between two probes of a starting agent.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// Longest time for one probe of a starting agent.
+const ONE: Duration = Duration::from_secs(5);
 
 /// Longest answer that is read when it must be JSON.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -87,6 +94,48 @@ pub enum Unready {
         /// What was asked.
         path: String,
     },
+}
+
+/// Why a starting agent did not become ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NeverReady {
+    /// It ended first.
+    #[error("the agent ended before it was ready")]
+    Ended,
+    /// Its time is over.
+    #[error("the agent was not ready within {} s", limit.as_secs())]
+    Late {
+        /// The time it was given.
+        limit: Duration,
+        /// What it answered last.
+        #[source]
+        source: Unready,
+    },
+}
+
+/// Asks a starting agent until it is ready, for at most `limit`, and only as long as it is alive.
+pub async fn until_ready(
+    target: &Target,
+    probe: &HttpProbe,
+    limit: Duration,
+    is_alive: impl Fn() -> bool,
+) -> Result<(), NeverReady> {
+    let begin = clock::monotonic();
+    let mut pause = PAUSE.0;
+    loop {
+        let source = match ask(target, probe, ONE).await {
+            Ok(()) => return Ok(()),
+            Err(source) => source,
+        };
+        if !is_alive() {
+            return Err(NeverReady::Ended);
+        }
+        if begin.elapsed() >= limit {
+            return Err(NeverReady::Late { limit, source });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
 }
 
 /// Asks once, with `GET`. Ready means a 2xx status and, where the probe says so, a JSON body.

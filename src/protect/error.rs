@@ -104,6 +104,18 @@ pub enum ProtectError {
         #[source]
         source: RestoreError,
     },
+    /// A drill would fill the disk.
+    #[error(
+        "the newest snapshot of {name} is {needed} bytes, and a drill of it would leave less than a twentieth of the          tenants' disk, of which {free} bytes are free; make room below /var/lib/tenantd first"
+    )]
+    NoRoom {
+        /// The tenant.
+        name: String,
+        /// What it takes, in bytes.
+        needed: u64,
+        /// What is free, in bytes.
+        free: u64,
+    },
     /// The newest snapshot is not as new as it should be.
     #[error(
         "{name} was not restored, because its newest snapshot in the store is older than it should \

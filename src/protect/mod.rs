@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod kept;
 mod keys;
+mod newest;
 mod node;
 mod node_restore;
 mod opened;
@@ -39,6 +40,7 @@ pub use keys::{
     Erasure, ErasureStatus, KeyReport, NodeKeyReport, RepositoryReport, Rotated, erase_keys,
     rotate_keys, show_keys,
 };
+pub use newest::{Newest, is_fault, note_drill};
 pub use node::back_up_node;
 pub use node_restore::restore_node;
 pub use opened::{RestoreReport, Wanted, has_identity};
@@ -52,4 +54,4 @@ pub use restore_apart::{Apart, Place, restore_apart};
 pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
 pub use store::{examine_store, probe_store};
 pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};
-pub use verify::{Faulty, Verified, new_salt, verify};
+pub use verify::{Faulty, Verified, new_salt, story, verify};

@@ -145,7 +145,7 @@ fn is_absent(error: &StoreError) -> bool {
 }
 
 /// Whether the store answers that something is not there which must be.
-fn is_gone(error: &RemoteError) -> bool {
+pub(super) fn is_gone(error: &RemoteError) -> bool {
     matches!(error, RemoteError::Store(error) if is_absent(error))
 }
 
@@ -194,7 +194,7 @@ fn told(tenant: String, report: &VerifyReport, opened: bool) -> Verified {
 }
 
 /// An error with its causes, in one line.
-fn story(error: &dyn Error) -> String {
+pub fn story(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     causes.join(": ")

@@ -10,6 +10,7 @@ mod host_tests;
 #[cfg(test)]
 mod reader;
 mod render;
+mod scratch;
 mod slice;
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ pub mod validate;
 pub use complaint::{Complaint, Gate};
 pub use facts::{Controller, HostFacts, IdRange, IdRangeError};
 pub use render::{RenderError, render};
+pub use scratch::{ScratchError, scratch_quadlet, scratch_service};
 pub use unit_set::{UnitFile, UnitSet};

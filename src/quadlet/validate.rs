@@ -17,7 +17,7 @@ use crate::tenant::TenantId;
 
 /// Longest time for each program. A hundred tenants take the two of them a second together; on
 /// a host so busy that a minute is not enough, nothing should be installed either.
-const LIMIT: Duration = Duration::from_mins(1);
+pub(super) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Most bytes of complaints that are read, thousands of lines.
 const MOST_SAID: usize = 1 << 20;
@@ -295,12 +295,16 @@ fn write(path: &Utf8Path, file: &UnitFile) -> Result<(), ValidateError> {
     .map_err(stage_error(path))
 }
 
-fn stage_error(path: &Utf8Path) -> impl FnOnce(io::Error) -> ValidateError {
+pub(super) fn stage_error(path: &Utf8Path) -> impl FnOnce(io::Error) -> ValidateError {
     let path = path.to_owned();
     |source| ValidateError::Stage { path, source }
 }
 
-fn run(mut command: Command, program: &Utf8Path, limit: Duration) -> Result<Output, ValidateError> {
+pub(super) fn run(
+    mut command: Command,
+    program: &Utf8Path,
+    limit: Duration,
+) -> Result<Output, ValidateError> {
     command.env("LC_ALL", "C");
     process::run_blocking(command, limit, MOST_SAID).map_err(|error| {
         let program = program.to_owned();
@@ -311,7 +315,7 @@ fn run(mut command: Command, program: &Utf8Path, limit: Duration) -> Result<Outp
     })
 }
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tenantd::failpoint;
 
+use crate::drill::{has_no_way_out, nothing_is_left};
 use crate::host::{Host, LIMIT, fake, fake_with, on_host};
 
 /// What passes a point, and so is cut short there.
@@ -31,9 +32,13 @@ enum Drill {
     Accept,
     /// A tenant is made from an archive.
     Import,
+    /// A tenant's newest snapshot is drilled.
+    Rehearsal,
 }
 
-use Drill::{Accept, Apply, Backup, BadUpdate, Import, Remove, Restore, Stop, Undo, Update};
+use Drill::{
+    Accept, Apply, Backup, BadUpdate, Import, Rehearsal, Remove, Restore, Stop, Undo, Update,
+};
 
 /// Every point, and the operations that are cut short at it.
 const TABLE: &[(&str, &[Drill])] = &[
@@ -56,6 +61,9 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("backup.while-paused", &[Backup]),
     ("converge.agent-started", &[Apply, Update]),
     ("converge.step", &[Apply, Update, Stop, Remove, Restore]),
+    ("drill.noted", &[Rehearsal]),
+    ("drill.restored", &[Rehearsal]),
+    ("drill.started", &[Rehearsal]),
     ("install.one-written", &[Apply, Update]),
     ("install.reloaded", &[Apply, Update, Remove]),
     ("install.written", &[Apply, Update, Remove]),
@@ -297,6 +305,35 @@ fn an_import_that_is_killed_is_done_by_asking_again() {
                 .with_context(|| format!("{point} in an import"))?;
             host.expect(&tenant, "note", "carried over")?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_drill_that_is_killed_leaves_is_removed() {
+    on_host("killed-drill", |host| {
+        host.apply(&fake("acme"))?;
+        host.tenantd(["backup", "acme"])?;
+        let run = host.run_of("acme")?;
+        for point in points(Rehearsal) {
+            let drill = || host.try_tenantd(["drill", "acme"]);
+            cut_short(host, Rehearsal, point, "acme", drill)?;
+            ensure!(nothing_is_left(host).is_err(), "{point} leaves nothing");
+            if point == "drill.started" {
+                has_no_way_out(host)?;
+            }
+            // A tenantd that starts sees to it.
+            host.machine.run(["systemctl", "restart", "tenantd"])?;
+            host.machine
+                .run(["systemctl", "start", "tenantd-drill-clean.service"])?;
+            nothing_is_left(host).with_context(|| format!("{point} in a drill"))?;
+            // And so does the next drill.
+            cut_short(host, Rehearsal, point, "acme", drill)?;
+            host.tenantd(["drill", "acme"])
+                .with_context(|| format!("after {point}"))?;
+            nothing_is_left(host).with_context(|| format!("{point} before a drill"))?;
+        }
+        ensure!(host.run_of("acme")? == run, "the agent was started again");
         Ok(())
     });
 }

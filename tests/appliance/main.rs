@@ -10,6 +10,7 @@ mod crowd;
 mod docs;
 mod doors;
 mod drift;
+mod drill;
 mod environment;
 mod exec;
 mod full_disk;

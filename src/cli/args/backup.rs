@@ -151,6 +151,20 @@ pub struct VerifyArgs {
     pub output: Output,
 }
 
+/// `drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// Only these tenants; default: all that have a snapshot.
+    #[arg(value_name = "TENANT")]
+    pub tenants: Vec<TenantId>,
+    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
+    /// one on this host, if the operator left it there.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {

@@ -1,6 +1,7 @@
 //! `tenantd unit …`: what the static units run, one thin function per verb.
 //! They work without the daemon; all they know of a tenant is its [`Runtime`].
 
+mod drill;
 mod protect;
 
 use std::future::Future;
@@ -22,7 +23,7 @@ use crate::host::freezer::{Freezer, Owner};
 use crate::host::lock::TenantLock;
 use crate::host::probe::{self, Target};
 use crate::host::systemd::{ActiveState, JobResult, Systemd};
-use crate::host::{clock, files, netns};
+use crate::host::{files, netns};
 use crate::layout::{Layout, UnitNames};
 use crate::tenant::{Runtime, TenantId, WakeMode};
 
@@ -34,12 +35,6 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The credential `held` of a tenant that is not held, as set in `tenantd-ingress@.service`.
 const NOT_HELD: &str = "-";
-
-/// First and longest pause between two probes of a starting agent.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
-
-/// Longest time for one probe of a starting agent.
-const PROBE: Duration = Duration::from_secs(5);
 
 /// The verbs of the static units.
 #[derive(Debug, Subcommand)]
@@ -108,6 +103,10 @@ pub(super) enum UnitCommand {
     Prestop,
     /// Back up what the tenants wrote while they stopped.
     Final,
+    /// Drill every tenant's newest snapshot, if an identity is on this host.
+    Drill,
+    /// Remove what killed drills have left.
+    CleanDrills,
 }
 
 impl UnitCommand {
@@ -158,7 +157,12 @@ impl UnitCommand {
             | Self::Backup { tenant }
             | Self::AwaitStart { tenant } => Some(tenant),
             Self::Thaw { tenant, .. } => tenant.as_ref(),
-            Self::BackupAll | Self::BackupNode | Self::Prestop | Self::Final => None,
+            Self::BackupAll
+            | Self::BackupNode
+            | Self::Prestop
+            | Self::Final
+            | Self::Drill
+            | Self::CleanDrills => None,
         }
     }
 
@@ -176,6 +180,8 @@ impl UnitCommand {
             Self::BackupNode => block_on(protect::backup_node(layout)),
             Self::Prestop => block_on(protect::prestop(layout)),
             Self::Final => block_on(protect::last(layout)),
+            Self::Drill => block_on(drill::all(layout)),
+            Self::CleanDrills => block_on(drill::clean(layout)),
             // Handled by `run`, for their exit codes.
             Self::NeedsRestore { .. } | Self::Restore { .. } => Ok(()),
         }
@@ -316,32 +322,16 @@ fn await_start(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
     // systemd tells the main process (conmon) to what follows it.
     let main = std::env::var("MAINPID").ok();
     netns::inside(&layout.netns(tenant), || {
-        block_on(until_ready(&target, &runtime, main.as_deref()))
+        block_on(async {
+            let limit = Duration::from_secs(runtime.start_timeout_seconds.into());
+            // systemd waits for us even when the agent has ended.
+            let is_alive = || {
+                let gone = |pid: &String| !Utf8PathBuf::from(format!("/proc/{pid}")).exists();
+                !main.as_ref().is_some_and(gone)
+            };
+            Ok(probe::until_ready(&target, &runtime.start_probe, limit, is_alive).await?)
+        })
     })?
-}
-
-async fn until_ready(target: &Target, runtime: &Runtime, main: Option<&str>) -> anyhow::Result<()> {
-    let begin = clock::monotonic();
-    let limit = Duration::from_secs(runtime.start_timeout_seconds.into());
-    let mut pause = PAUSE.0;
-    loop {
-        let error = match probe::ask(target, &runtime.start_probe, PROBE).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        // systemd waits for us even when the agent has ended.
-        if let Some(pid) = main
-            && !Utf8PathBuf::from(format!("/proc/{pid}")).exists()
-        {
-            bail!("the agent ended before it was ready");
-        }
-        if begin.elapsed() >= limit {
-            return Err(error)
-                .with_context(|| format!("the agent was not ready within {} s", limit.as_secs()));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
-    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::tenant::TenantId;
 const AT_A_TIME: usize = 2;
 
 /// How often the progress of a unit is told.
-const TOLD_EVERY: Duration = Duration::from_secs(2);
+pub(super) const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Longest wait for a network before a restore is tried without.
 const NETWORK_WAIT: Duration = Duration::from_mins(1);
