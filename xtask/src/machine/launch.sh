@@ -6,9 +6,10 @@ set -euo pipefail
 directory=$1 lower=$2 name=$3 cgroup=$4
 shift 4
 
-# Held as long as the machine is up: the only fact that says so.
+# Held as long as the machine is up: the only fact that says so. Whoever looks whether it is up holds it for a moment,
+# and must not end a machine that is about to boot.
 exec 9>"$directory/lock"
-flock --nonblock 9
+flock --timeout 5 9
 rm -f "$directory/nspawn.pid"
 echo $$ >"$directory/launcher.pid"
 
