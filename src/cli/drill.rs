@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 
-use secrecy::SecretString;
-
 use super::args::DrillArgs;
 use super::console::{Console, Paint};
 use super::error::CliError;
 use super::human::bytes;
 use super::output;
 use super::progress;
-use super::restore::read_identity;
 use super::table::{Table, cell};
 use crate::daemon;
 use crate::drill::{self, Drilled, Told};
@@ -19,8 +16,7 @@ use crate::protect::CheckOutcome;
 
 /// Runs the command.
 pub async fn run(console: Console, layout: &Layout, args: DrillArgs) -> Result<(), CliError> {
-    let identity = args.identity.as_deref().map(read_identity).transpose()?;
-    let identity = identity.map(SecretString::from);
+    let identity = args.identity.read()?;
     let settings = daemon::read_settings(layout)?;
     let told = Told {
         progress: progress::shown(console),

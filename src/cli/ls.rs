@@ -2,23 +2,19 @@
 
 use std::fmt::Write as _;
 
-use secrecy::SecretString;
-
 use super::args::LsArgs;
 use super::console::Console;
 use super::error::CliError;
 use super::human::bytes;
 use super::output;
-use super::restore::read_identity;
 use crate::daemon;
 use crate::layout::Layout;
 use crate::protect::{ListedFile, Listing, Wanted, list_files};
 
 /// Runs the command.
 pub async fn run(console: Console, layout: &Layout, args: LsArgs) -> Result<(), CliError> {
-    let identity = args.identity.as_deref().map(read_identity).transpose()?;
+    let identity = args.identity.read()?;
     let settings = daemon::read_settings(layout)?;
-    let identity = identity.map(SecretString::from);
     // To look at what is old harms nobody; it is told.
     let wanted = Wanted {
         snapshot: args.snapshot,

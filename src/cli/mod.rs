@@ -15,6 +15,7 @@ mod exit;
 mod follow;
 mod generate;
 mod human;
+mod identity;
 mod init;
 mod keys;
 mod life;

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use axum::http::StatusCode;
-use camino::Utf8Path;
 use futures_util::{StreamExt, stream};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
@@ -19,7 +18,6 @@ use super::output;
 use super::progress;
 use crate::api::{Problem, RestoreRequest};
 use crate::daemon;
-use crate::host::files;
 use crate::host::systemd::{JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
 use crate::node::KeyFiles;
@@ -27,12 +25,9 @@ use crate::protect::{self, Apart, Place, RestoreReport, Wanted};
 use crate::state::Operation;
 use crate::tenant::TenantId;
 
-/// Longest identity file that is read: a few keys with comments.
-const IDENTITY_LIMIT: u64 = 64 * 1024;
-
 /// Runs the command.
 pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result<(), CliError> {
-    let identity = args.identity.as_deref().map(read_identity).transpose()?;
+    let identity = args.identity.read()?;
     if let (Some(tenant), true) = (&args.tenant, args.undo || args.accept) {
         let what = if args.undo { "undo" } else { "accept" };
         let path = format!("/v1/tenants/{tenant}/restore/{what}");
@@ -45,16 +40,12 @@ pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result
         (None, None) => None,
     };
     match (args.tenant, place) {
-        (None, _) => {
-            let identity = identity.map(SecretString::from);
-            restore_node(console, &Layout::default(), identity, args.allow_old).await
-        }
+        (None, _) => restore_node(console, &Layout::default(), identity, args.allow_old).await,
         (Some(tenant), Some(place)) => {
             let apart = Apart {
                 path: args.path,
                 place,
             };
-            let identity = identity.map(SecretString::from);
             let wanted = Wanted {
                 snapshot: args.snapshot,
                 identity: identity.as_ref(),
@@ -65,7 +56,7 @@ pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result
         (Some(tenant), None) => {
             let request = RestoreRequest {
                 snapshot: args.snapshot,
-                identity,
+                identity: identity.map(|text| text.expose_secret().to_owned()),
                 allow_old: args.allow_old,
             };
             let path = format!("/v1/tenants/{tenant}/restore");
@@ -96,12 +87,6 @@ async fn ask(
     }
     output::all_well(ended.iter().filter_map(problem).collect(), 1)?;
     Ok(ended.into_iter().next().unwrap_or(operation))
-}
-
-/// Reads an age identity that was named on the command line.
-pub fn read_identity(path: &Utf8Path) -> Result<String, CliError> {
-    let bytes = files::read(path, IDENTITY_LIMIT)?;
-    String::from_utf8(bytes).map_err(|_| CliError::NotText(path.to_string()))
 }
 
 /// Restores apart from the tenant's state, without the daemon.

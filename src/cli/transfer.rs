@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use secrecy::SecretString;
 use serde_json::Value;
 
 use super::apply::carry_out;
@@ -16,7 +15,6 @@ use super::error::CliError;
 use super::human::{bytes, counted};
 use super::output;
 use super::progress;
-use super::restore::read_identity;
 use crate::api::{ApplyPlan, ApplyRequest, Change, Document};
 use crate::daemon;
 use crate::layout::Layout;
@@ -30,7 +28,7 @@ pub async fn export(
     layout: &Layout,
     args: ExportArgs,
 ) -> Result<(), CliError> {
-    let identity = args.identity.as_deref().map(read_identity).transpose()?;
+    let identity = args.identity.read()?;
     let settings = daemon::read_settings(layout)?;
     let path = format!("/v1/tenants/{}/spec", args.tenant);
     let spec: Document = client.get(&path).await?;
@@ -47,7 +45,6 @@ pub async fn export(
         tenant: args.tenant,
         spec: spec.text,
     };
-    let identity = identity.map(SecretString::from);
     let wanted = Wanted {
         snapshot: args.snapshot,
         identity: identity.as_ref(),

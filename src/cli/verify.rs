@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 
-use secrecy::SecretString;
-
 use super::args::VerifyArgs;
 use super::console::{Console, Paint};
 use super::error::CliError;
 use super::human::{bytes, counted};
 use super::output;
 use super::progress;
-use super::restore::read_identity;
 use super::table::{Table, cell};
 use crate::backup::Share;
 use crate::daemon;
@@ -19,8 +16,7 @@ use crate::protect::{self, Verified};
 
 /// Runs the command.
 pub async fn run(console: Console, layout: &Layout, args: VerifyArgs) -> Result<(), CliError> {
-    let identity = args.identity.as_deref().map(read_identity).transpose()?;
-    let identity = identity.map(SecretString::from);
+    let identity = args.identity.read()?;
     let settings = daemon::read_settings(layout)?;
     let share = match (args.full, args.sample) {
         (true, _) => Share::Everything,

@@ -1,15 +1,23 @@
 //! What every store promises, asked of each kind: the tests of `directory` and of `s3` call it.
 
 use bytes::Bytes;
+use camino::Utf8PathBuf;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{ObjectStore, StoreErrorKind};
+use super::{DirectoryStore, ObjectStore, StoreErrorKind};
 
 /// As large as a pack may be.
 const LARGE: usize = 16 << 20;
 
 /// Puts under way at a time.
 const AT_ONCE: usize = 16;
+
+/// An empty store in a directory that is not made yet.
+pub(super) fn directory() -> (tempfile::TempDir, DirectoryStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
+    (directory, DirectoryStore::new(root))
+}
 
 /// Asks an empty store for all that is promised; `many` objects are put to be listed.
 pub(super) async fn holds(store: &dyn ObjectStore, many: usize) {

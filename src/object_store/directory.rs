@@ -265,28 +265,22 @@ mod tests {
     use super::*;
     use crate::object_store::contract;
 
-    fn store() -> (tempfile::TempDir, DirectoryStore) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
-        (directory, DirectoryStore::new(root))
-    }
-
     #[tokio::test]
     async fn a_directory_keeps_what_a_store_promises() {
-        let (_guard, store) = store();
+        let (_guard, store) = contract::directory();
         contract::holds(&store, 30).await;
     }
 
     #[tokio::test]
     async fn errors_say_where() {
-        let (_guard, store) = store();
+        let (_guard, store) = contract::directory();
         let missing = store.get("y", 3).await.unwrap_err();
         assert!(missing.to_string().contains("/store/y"), "{missing}");
     }
 
     #[tokio::test]
     async fn a_write_cut_short_is_not_an_object() {
-        let (_guard, store) = store();
+        let (_guard, store) = contract::directory();
         store.put("a/x", Bytes::from_static(b"x")).await.unwrap();
         fs::write(store.root.join("a/.tmp-1-1"), b"half").unwrap();
         assert_eq!(store.list("a/").await.unwrap().len(), 1);

@@ -72,20 +72,14 @@ fn sweep(directory: &Utf8Path, before: Timestamp, swept: &mut u64) -> io::Result
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use camino::Utf8PathBuf;
 
     use super::super::ObjectStore as _;
     use super::*;
-
-    fn store() -> (tempfile::TempDir, DirectoryStore) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
-        (directory, DirectoryStore::new(root))
-    }
+    use crate::object_store::contract::directory;
 
     #[tokio::test]
     async fn objects_are_listed_with_times_and_deleted_for_good() {
-        let (_guard, store) = store();
+        let (_guard, store) = directory();
         for name in ["r/packs/1", "r/packs/2", "s/packs/1"] {
             store.put(name, Bytes::from_static(b"x")).await.unwrap();
         }
@@ -103,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_crash_left_is_swept_once_it_is_old() {
-        let (_guard, store) = store();
+        let (_guard, store) = directory();
         store
             .put("r/packs/1", Bytes::from_static(b"x"))
             .await

@@ -73,17 +73,7 @@ pub(super) fn aside(path: &Utf8Path) -> Utf8PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn host() -> (tempfile::TempDir, Layout, TenantId) {
-        let guard = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
-        (guard, Layout::rooted(root), "acme".parse().unwrap())
-    }
-
-    fn fill(directory: &Utf8Path, content: &str) {
-        fs::create_dir_all(directory.join("data")).unwrap();
-        fs::write(directory.join("data/file"), content).unwrap();
-    }
+    use crate::protect::samples::{fill, host, read};
 
     #[test]
     fn empty_mounts_are_no_state() {
@@ -106,7 +96,6 @@ mod tests {
         assert!(is_exchange_open(&layout, &tenant));
         finish_exchange(&layout, &tenant).unwrap();
         assert!(!is_exchange_open(&layout, &tenant));
-        let read = |directory: &Utf8Path| fs::read_to_string(directory.join("data/file")).unwrap();
         assert_eq!(read(&layout.state_dir(&tenant)), "new");
         assert_eq!(read(&layout.before_restore_dir(&tenant)), "old");
         finish_exchange(&layout, &tenant).unwrap();

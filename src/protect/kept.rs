@@ -206,21 +206,7 @@ fn rename(from: &Utf8Path, to: &Utf8Path, flags: RenameFlags) -> Result<(), Prot
 mod tests {
     use super::*;
     use crate::protect::exchange::exchange;
-
-    fn host() -> (tempfile::TempDir, Layout, TenantId) {
-        let guard = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
-        (guard, Layout::rooted(root), "acme".parse().unwrap())
-    }
-
-    fn fill(directory: &Utf8Path, content: &str) {
-        fs::create_dir_all(directory.join("data")).unwrap();
-        fs::write(directory.join("data/file"), content).unwrap();
-    }
-
-    fn read(directory: &Utf8Path) -> String {
-        fs::read_to_string(directory.join("data/file")).unwrap()
-    }
+    use crate::protect::samples::{fill, host, read};
 
     fn restored(layout: &Layout, tenant: &TenantId, content: &str) {
         fill(&layout.restoring_dir(tenant), content);

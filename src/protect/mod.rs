@@ -22,6 +22,8 @@ mod prune;
 mod report;
 mod restore;
 mod restore_apart;
+#[cfg(test)]
+mod samples;
 mod shutdown;
 mod store;
 mod tenant;

@@ -107,21 +107,9 @@ fn is_known_empty(layout: &Layout, tenant: &TenantId) -> bool {
 mod tests {
     use std::fs;
 
-    use camino::Utf8Path;
-
     use super::*;
     use crate::protect::order::{RestoreOrder, write_order};
-
-    fn host() -> (tempfile::TempDir, Layout, TenantId) {
-        let guard = tempfile::tempdir().unwrap();
-        let root = Utf8Path::from_path(guard.path()).unwrap().to_owned();
-        (guard, Layout::rooted(root), "acme".parse().unwrap())
-    }
-
-    fn fill(directory: &Utf8Path, content: &str) {
-        fs::create_dir_all(directory.join("data")).unwrap();
-        fs::write(directory.join("data/file"), content).unwrap();
-    }
+    use crate::protect::samples::{fill, host};
 
     /// What makes a restore due, and how it comes to be.
     type Case<'a> = (&'a str, &'a dyn Fn(&Layout, &TenantId));

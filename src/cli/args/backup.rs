@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::Output;
 use crate::backup::BucketPrefix;
+use crate::cli::identity::IdentityArg;
 use crate::cli::verify::permille;
 use crate::tenant::TenantId;
 
@@ -43,10 +44,8 @@ pub struct LsArgs {
     /// Show what is in directories too.
     #[arg(short = 'R', long)]
     pub recursive: bool,
-    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
-    /// one on this host, if the operator left it there.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub identity: IdentityArg,
     #[command(flatten)]
     pub output: Output,
 }
@@ -123,10 +122,8 @@ pub struct RestoreArgs {
     /// Write the snapshot into this directory, which must not exist yet, and change nothing else.
     #[arg(long, value_name = "DIR", conflicts_with = "node")]
     pub to: Option<Utf8PathBuf>,
-    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
-    /// one on this host, if the operator left it there.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub identity: IdentityArg,
     #[command(flatten)]
     pub output: Output,
 }
@@ -143,10 +140,8 @@ pub struct VerifyArgs {
     /// Download everything.
     #[arg(long)]
     pub full: bool,
-    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
-    /// one on this host, if the operator left it there.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub identity: IdentityArg,
     #[command(flatten)]
     pub output: Output,
 }
@@ -157,10 +152,8 @@ pub struct DrillArgs {
     /// Only these tenants; default: all that have a snapshot.
     #[arg(value_name = "TENANT")]
     pub tenants: Vec<TenantId>,
-    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
-    /// one on this host, if the operator left it there.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub identity: IdentityArg,
     #[command(flatten)]
     pub output: Output,
 }
@@ -179,10 +172,8 @@ pub struct ExportArgs {
     /// Write to this file, which must not exist yet, instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<Utf8PathBuf>,
-    /// A file with the age identity that can read the backups (`AGE-SECRET-KEY-1…`); default: the
-    /// one on this host, if the operator left it there.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub identity: IdentityArg,
 }
 
 /// `import`.

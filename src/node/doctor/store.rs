@@ -205,6 +205,7 @@ fn leftovers(facts: &StoreFacts) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::table;
     use std::time::Duration;
 
     use super::*;
@@ -227,20 +228,6 @@ mod tests {
         }
     }
 
-    fn table(facts: &StoreFacts) -> String {
-        let rows = judge(facts).into_iter().map(|result| {
-            let remedy = result
-                .remedy
-                .map(|remedy| format!(" -> {remedy}"))
-                .unwrap_or_default();
-            format!(
-                "{}: {:?}: {}{remedy}\n",
-                result.check, result.verdict, result.finding
-            )
-        });
-        rows.collect()
-    }
-
     #[test]
     fn a_bucket_and_key_as_they_should_be_have_no_complaint() {
         let results = judge(&good());
@@ -248,7 +235,7 @@ mod tests {
             results.iter().all(|result| result.verdict == Verdict::Ok),
             "{results:?}"
         );
-        insta::assert_snapshot!(table(&good()));
+        insta::assert_snapshot!(table(judge(&good())));
     }
 
     #[test]
@@ -260,7 +247,7 @@ mod tests {
             leftovers: vec!["tenantd-probe/x".to_owned()],
             ..good()
         };
-        insta::assert_snapshot!(table(&facts));
+        insta::assert_snapshot!(table(judge(&facts)));
     }
 
     #[test]
@@ -273,7 +260,7 @@ mod tests {
             skew: Ok(None),
             ..good()
         };
-        insta::assert_snapshot!(table(&facts));
+        insta::assert_snapshot!(table(judge(&facts)));
     }
 
     #[test]
@@ -292,6 +279,6 @@ mod tests {
             skew: Err("not tried".to_owned()),
             ..good()
         };
-        insta::assert_snapshot!(table(&facts));
+        insta::assert_snapshot!(table(judge(&facts)));
     }
 }

@@ -1,0 +1,117 @@
+//! Whole hosts judged, healthy and sick.
+
+use super::*;
+
+/// Findings as a person would note them, for snapshots.
+pub(super) fn table(results: Vec<CheckResult>) -> String {
+    let rows = results.into_iter().map(|result| {
+        let remedy = result
+            .remedy
+            .map(|remedy| format!(" -> {remedy}"))
+            .unwrap_or_default();
+        format!(
+            "{}: {:?}: {}{remedy}\n",
+            result.check, result.verdict, result.finding
+        )
+    });
+    rows.collect()
+}
+
+fn healthy() -> Evidence {
+    Evidence {
+        now: "2026-11-21T12:00:00Z".parse().unwrap(),
+        daemon: Ok(()),
+        settings: Ok(()),
+        systemd: Some(257),
+        podman: Ok("5.4.2".to_owned()),
+        cgroup_v2: true,
+        missing_controllers: Vec::new(),
+        absent_tools: Vec::new(),
+        swap: Swap::Safe("/dev/zram0".to_owned()),
+        selinux: "enforcing".to_owned(),
+        reflink: true,
+        disk: Some(Space {
+            free: 50,
+            total: 100,
+        }),
+        store: Store::Answers("dir:/var/lib/tenantd/backups".to_owned()),
+        operator_keys_on_host: false,
+        active_units: [
+            "tenantd-backup.timer",
+            "tenantd-prestop-backup.service",
+            "tenantd-final-backup.service",
+        ]
+        .map(str::to_owned)
+        .into(),
+        last_backups: [(
+            "acme".to_owned(),
+            Some("2026-11-21T11:00:00Z".parse().unwrap()),
+        )]
+        .into(),
+    }
+}
+
+#[test]
+fn a_healthy_host_has_no_complaint() {
+    let results = judge(&healthy());
+    assert!(
+        results.iter().all(|result| result.verdict == Verdict::Ok),
+        "{results:?}"
+    );
+}
+
+#[test]
+fn every_fault_has_a_finding_and_a_remedy() {
+    let sick = Evidence {
+        daemon: Err("nobody listens at /run/tenantd/api.sock".to_owned()),
+        settings: Err("/etc/tenantd/node.toml is missing".to_owned()),
+        systemd: Some(254),
+        podman: Err("cannot reach Podman".to_owned()),
+        cgroup_v2: false,
+        missing_controllers: vec!["cpu".to_owned(), "memory".to_owned()],
+        absent_tools: vec!["/usr/bin/systemd-analyze".to_owned()],
+        swap: Swap::Plain("/dev/vda2".to_owned()),
+        reflink: false,
+        disk: Some(Space {
+            free: 5,
+            total: 100,
+        }),
+        store: Store::Fails("bucket not found".to_owned()),
+        operator_keys_on_host: true,
+        active_units: std::collections::BTreeSet::new(),
+        last_backups: [
+            (
+                "acme".to_owned(),
+                Some("2026-11-21T09:00:00Z".parse().unwrap()),
+            ),
+            ("beta".to_owned(), None),
+        ]
+        .into(),
+        ..healthy()
+    };
+    insta::assert_snapshot!(table(judge(&sick)));
+}
+
+#[test]
+fn what_could_not_be_asked_is_said_and_fails_nothing() {
+    let unknown = Evidence {
+        disk: None,
+        store: Store::NotAsked("its keys are elsewhere"),
+        ..healthy()
+    };
+    let told: Vec<_> = judge(&unknown)
+        .into_iter()
+        .filter(|result| result.verdict != Verdict::Ok)
+        .map(|result| (result.verdict, result.finding))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Verdict::Warning, "/var/lib/tenantd is not there".to_owned()),
+            (
+                Verdict::Warning,
+                "the store was not asked: its keys are elsewhere".to_owned()
+            ),
+        ]
+    );
+}
