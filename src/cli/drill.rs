@@ -58,7 +58,7 @@ fn shown(drilled: &[Drilled], paint: Paint) -> String {
         let result = match one.outcome {
             CheckOutcome::Good => paint.good("good"),
             CheckOutcome::Faulty => paint.bad("failed"),
-            CheckOutcome::Skipped => paint.bad("not made"),
+            CheckOutcome::Skipped => paint.bad("skipped"),
         };
         let ready = one
             .ready_after_ms

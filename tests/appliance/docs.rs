@@ -3,7 +3,7 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use xtask::{
     machine::{Machine, REPOSITORY, in_machine},
     paths,
@@ -83,6 +83,10 @@ fn execute(
                     .with_context(|| format!("{name}:{}:\n{}", block.line, block.text))?;
                 executed += lines.len();
             }
+            ("toml", None) => bail!(
+                "{name}:{}: a `toml` block must name its file in its first line, or be `text`",
+                block.line
+            ),
             _ => {}
         }
     }
