@@ -1,10 +1,13 @@
 //! Packs: many chunks in one object, each a zstd frame, sealed as a whole.
 //! It lays out and takes apart bytes; which chunks belong together is the pipeline's affair.
 
+use bytes::Bytes;
+
 use super::chunker::MAX_CHUNK;
 use super::frame::FrameWriter;
 use super::id::{ChunkId, Digest};
 use super::padding;
+use super::ranges::Span;
 use super::seal::{self, Identity, Recipient, SealError};
 
 /// The largest pack as it is stored, in bytes: one PUT, no multipart state.
@@ -27,13 +30,13 @@ pub enum PackError {
     #[error("the pack could not be encrypted or decrypted")]
     Seal(#[source] SealError),
     /// A place that is not inside the pack.
-    #[error("the tree names bytes {offset}..+{stored} of a pack that has {size}")]
+    #[error("the tree names bytes {offset}..+{stored} of a pack of which {size} were read")]
     Place {
         /// Where the frame should start.
         offset: u32,
         /// How long it should be.
         stored: u32,
-        /// The size of the plain pack.
+        /// How much of the plain pack was read.
         size: usize,
     },
     /// The frame is not one of a chunk of that length.
@@ -168,9 +171,10 @@ fn append_directory(plain: &mut Vec<u8>, chunks: &[(ChunkId, Place)]) -> Result<
     Ok(())
 }
 
-/// A decrypted pack.
+/// A decrypted pack, or parts of one.
 pub struct OpenPack {
-    plain: Vec<u8>,
+    /// Plain bytes by their offset, in order.
+    parts: Vec<(u64, Vec<u8>)>,
 }
 
 impl OpenPack {
@@ -180,7 +184,37 @@ impl OpenPack {
     /// age's.
     pub fn open(identity: &Identity, sealed: &[u8]) -> Result<Self, PackError> {
         let plain = seal::open(identity, sealed, MAX_PACK as u64).map_err(PackError::Seal)?;
-        Ok(Self { plain })
+        Ok(Self::whole(plain))
+    }
+
+    fn whole(plain: Vec<u8>) -> Self {
+        Self {
+            parts: vec![(0, plain)],
+        }
+    }
+
+    /// Decrypts the parts of a pack that were read.
+    ///
+    /// Nothing tells here that it is the right pack; only the ids of the chunks do.
+    ///
+    /// # Errors
+    /// age's.
+    pub fn open_spans(
+        identity: &Identity,
+        pieces: &[(u64, Bytes)],
+        spans: &[Span],
+    ) -> Result<Self, PackError> {
+        let parts = seal::open_spans(identity, pieces, spans).map_err(PackError::Seal)?;
+        Ok(Self { parts })
+    }
+
+    /// The bytes at a place, if they were read.
+    fn bytes(&self, offset: u32, stored: u32) -> Option<&[u8]> {
+        let before = |part: &(u64, Vec<u8>)| part.0 <= u64::from(offset);
+        let part = self.parts.partition_point(before).checked_sub(1)?;
+        let (start, plain) = self.parts.get(part)?;
+        let at = usize::try_from(u64::from(offset) - start).ok()?;
+        plain.get(at..at.checked_add(stored as usize)?)
     }
 
     /// Decompresses the chunk at `place` into `chunk`, which gets exactly its length.
@@ -198,14 +232,11 @@ impl OpenPack {
             stored,
             length,
         } = place;
-        let frame = (offset as usize)
-            .checked_add(stored as usize)
-            .and_then(|end| self.plain.get(offset as usize..end))
-            .ok_or(PackError::Place {
-                offset,
-                stored,
-                size: self.plain.len(),
-            })?;
+        let frame = self.bytes(offset, stored).ok_or_else(|| PackError::Place {
+            offset,
+            stored,
+            size: self.parts.iter().map(|(_, plain)| plain.len()).sum(),
+        })?;
         let wrong = |source| PackError::Frame {
             offset,
             length,
@@ -225,18 +256,17 @@ impl OpenPack {
         Ok(())
     }
 
-    /// The directory: every chunk and its place, to rebuild an index.
+    /// The directory of a whole pack: every chunk and its place, to rebuild an index.
     ///
     /// # Errors
     /// It is damaged.
     pub fn directory(&self) -> Result<Vec<(ChunkId, Place)>, PackError> {
-        let (body, tail) = self
-            .plain
-            .split_last_chunk::<4>()
-            .ok_or(PackError::Directory)?;
+        let [(0, plain)] = self.parts.as_slice() else {
+            return Err(PackError::Directory);
+        };
+        let (body, tail) = plain.split_last_chunk::<4>().ok_or(PackError::Directory)?;
         let whole = u32::from_le_bytes(*tail) as usize;
-        let start = self
-            .plain
+        let start = plain
             .len()
             .checked_sub(whole)
             .ok_or(PackError::Directory)?;
@@ -257,7 +287,7 @@ impl OpenPack {
             offset = offset.checked_add(stored).ok_or(PackError::Directory)?;
         }
         // Between the last chunk and the directory there is padding, and nothing else.
-        match self.plain.get(offset as usize..start) {
+        match plain.get(offset as usize..start) {
             Some(between) if padding::is_padding(between) => Ok(chunks),
             _ => Err(PackError::Directory),
         }
@@ -267,6 +297,7 @@ impl OpenPack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::ranges::Access;
     use crate::backup::seal::ChunkIdKey;
 
     fn pack_of(chunks: &[&[u8]]) -> (Identity, SealedPack) {
@@ -293,8 +324,40 @@ mod tests {
             assert_eq!(chunk, expected);
         }
         assert_eq!(open.directory().unwrap(), pack.chunks);
-        let all = zstd::decode_all(open.plain.as_slice()).unwrap();
+        let all = zstd::decode_all(open.parts[0].1.as_slice()).unwrap();
         assert_eq!(all, chunks.concat(), "the plain pack is a zstd stream");
+    }
+
+    #[test]
+    fn chunks_are_read_back_from_ranges_of_the_stored_pack() {
+        let noise: Vec<u8> = (0..900_000_u32)
+            .map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[3])
+            .collect();
+        let chunks: Vec<&[u8]> = noise.chunks(9000).collect();
+        let (identity, pack) = pack_of(&chunks);
+        let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
+        let mut chunk = Vec::new();
+        for wanted in [vec![0], vec![7, 8], vec![0, 99], vec![50, 20]] {
+            let places: Vec<Place> = wanted.iter().map(|at| pack.chunks[*at].1).collect();
+            // As if the pack were large, so that reading it whole would not be cheaper.
+            let access = Access::plan(16 << 20, places.iter().copied());
+            let Access::Spans(spans) = &access else {
+                panic!("{access:?}")
+            };
+            let end = pack.bytes.len();
+            let piece = |range: std::ops::Range<u64>| {
+                let range = usize::try_from(range.start).unwrap()
+                    ..usize::try_from(range.end).unwrap().min(end);
+                (range.start as u64, Bytes::copy_from_slice(&pack.bytes[range]))
+            };
+            let pieces: Vec<_> = access.requests().into_iter().map(piece).collect();
+            let open = OpenPack::open_spans(&identity, &pieces, spans).unwrap();
+            for (at, place) in wanted.iter().zip(places) {
+                open.read(&mut decompressor, place, &mut chunk).unwrap();
+                assert_eq!(chunk, chunks[*at]);
+            }
+            assert!(open.directory().is_err());
+        }
     }
 
     #[test]
@@ -342,7 +405,7 @@ mod tests {
     fn a_frame_that_expands_beyond_its_chunk_is_refused() {
         let bomb = zstd::bulk::compress(&vec![0; 256 << 20], 1).unwrap();
         let (stored, bytes) = (small(bomb.len()), bomb.len());
-        let open = OpenPack { plain: bomb };
+        let open = OpenPack::whole(bomb);
         let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
         let mut chunk = Vec::new();
         for length in [bytes, MAX_CHUNK, MAX_CHUNK + 1, 256 << 20] {
@@ -363,18 +426,11 @@ mod tests {
         let mut plain = zstd::bulk::compress(b"chunk", 1).unwrap();
         let frames = plain.len();
         append_directory(&mut plain, &good).unwrap();
-        assert_eq!(
-            OpenPack {
-                plain: plain.clone()
-            }
-            .directory()
-            .unwrap(),
-            good
-        );
+        assert_eq!(OpenPack::whole(plain.clone()).directory().unwrap(), good);
         for at in frames..frames + padding::FRAME_HEADER {
             let mut plain = plain.clone();
             plain[at] ^= 1;
-            assert!(OpenPack { plain }.directory().is_err(), "byte {at}");
+            assert!(OpenPack::whole(plain).directory().is_err(), "byte {at}");
         }
     }
 

@@ -1,21 +1,21 @@
 //! Restoring: from a checked tree to a fresh directory, pack by pack.
-//! Every pack is checked before it is decrypted and every chunk before it is written.
+//! Every chunk is checked before it is written, and every pack that is read whole before it is decrypted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use camino::Utf8PathBuf;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::commit::{ObjectRef, SignedCommit};
 use super::entry::{Entry, EntryKind, Piece};
-use super::id::{ChunkId, Digest};
-use super::pack::{MAX_PACK, OpenPack, PackError, Place};
+use super::id::Digest;
+use super::pack::PackError;
 use super::path;
 use super::progress::{Progress, Stage};
 use super::remote::{RemoteError, RemoteRepository};
 use super::restore_files::{RestoreFilesError, Target};
+use super::restore_pack::{PackJob, Sink, Write};
 use super::seal::RepositoryKeys;
 use super::selection;
 use super::tree::Labels;
@@ -48,7 +48,7 @@ pub struct RestoreReport {
     pub files: u64,
     /// Their sizes added up.
     pub bytes: u64,
-    /// Bytes fetched.
+    /// Bytes of packs that were fetched.
     pub fetched: u64,
     /// Files whose setuid or setgid bit was dropped.
     pub setuid_dropped: u64,
@@ -88,22 +88,6 @@ pub enum RestoreError {
     /// A worker died.
     #[error("a worker of the restore stopped unexpectedly")]
     Worker(#[source] tokio::task::JoinError),
-}
-
-/// One chunk to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Write {
-    entry: u32,
-    offset: u64,
-    place: Place,
-    id: ChunkId,
-}
-
-/// Everything that one pack gives.
-#[derive(Debug, PartialEq, Eq)]
-struct PackJob {
-    pack: ObjectRef,
-    writes: Vec<Write>,
 }
 
 /// What is to be done, decided before anything is written.
@@ -181,7 +165,7 @@ impl RemoteRepository {
         progress.stage(Stage::Verify, None, None);
         let packs = self.packs(commit).await.map_err(RestoreError::Remote)?;
         let tree = self
-            .tree(commit, keys)
+            .tree_of(commit, &packs, keys)
             .await
             .map_err(RestoreError::Remote)?;
         let entries = match &request.only {
@@ -196,7 +180,7 @@ impl RemoteRepository {
             labels: tree.header.labels,
             files: plan.files,
             bytes: plan.bytes,
-            fetched: plan.jobs.iter().map(|job| job.pack.size).sum(),
+            fetched: 0,
             setuid_dropped: 0,
         };
         let target = request.target.clone();
@@ -205,9 +189,15 @@ impl RemoteRepository {
         let target = blocking(move || Target::create(target, entries, whole, options)).await?;
         let target = Arc::new(target);
         failpoint::hit("restore.after-directories");
-        let filled = self.fill(&target, plan.jobs, keys, progress).await;
+        let sink = Sink {
+            target: Arc::clone(&target),
+            keys: keys.clone(),
+            progress: Arc::clone(progress),
+        };
+        let filled = self.fill(&sink, plan.jobs).await;
         let finished = match filled {
-            Ok(()) => {
+            Ok(fetched) => {
+                report.fetched = fetched;
                 failpoint::hit("restore.before-metadata");
                 let target = Arc::clone(&target);
                 blocking(move || target.finish()).await
@@ -224,35 +214,19 @@ impl RemoteRepository {
         Ok(report)
     }
 
-    async fn fill(
-        &self,
-        target: &Arc<Target>,
-        jobs: Vec<PackJob>,
-        keys: &RepositoryKeys,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<(), RestoreError> {
+    /// Fetches and writes all packs; gives how many bytes were fetched.
+    async fn fill(&self, sink: &Sink, jobs: Vec<PackJob>) -> Result<u64, RestoreError> {
         let mut running = stream::iter(jobs)
-            .map(|job| async {
-                let name = self.names().pack(&job.pack.sha256);
-                let sealed = self
-                    .read_object(&name, job.pack, MAX_PACK as u64)
-                    .await
-                    .map_err(RestoreError::Remote)?;
-                let (target, keys) = (Arc::clone(target), keys.clone());
-                let progress = Arc::clone(progress);
-                let task = tokio::task::spawn_blocking(move || {
-                    write_pack(&target, &job, sealed, &keys, progress.as_ref())
-                });
-                task.await.map_err(RestoreError::Worker)?
-            })
+            .map(|job| sink.clone().fill(self, job))
             .buffer_unordered(PACKS);
         // After an error what runs is waited for, so that nothing writes to what is being removed.
-        let mut result = Ok(());
+        let mut result = Ok(0);
         while let Some(done) = running.next().await {
             failpoint::hit("restore.after-first-pack");
-            if result.is_ok() {
-                result = done;
-            }
+            result = match (result, done) {
+                (Ok(sum), Ok(fetched)) => Ok(sum + fetched),
+                (Err(first), _) | (Ok(_), Err(first)) => Err(first),
+            };
         }
         result
     }
@@ -265,46 +239,4 @@ async fn blocking<T: Send + 'static>(
         .await
         .map_err(RestoreError::Worker)?;
     result.map_err(RestoreError::Files)
-}
-
-/// Opens a pack and writes all that it gives.
-fn write_pack(
-    target: &Target,
-    job: &PackJob,
-    sealed: Bytes,
-    keys: &RepositoryKeys,
-    progress: &dyn Progress,
-) -> Result<(), RestoreError> {
-    let pack = job.pack.sha256;
-    let failed = |write: &Write| {
-        let path = path::show(target.path(write.entry));
-        move |source| RestoreError::Pack { pack, path, source }
-    };
-    let Some(first) = job.writes.first() else {
-        return Ok(());
-    };
-    let open = OpenPack::open(&keys.identity, &sealed).map_err(failed(first))?;
-    // A pack less in memory while its files are written.
-    drop(sealed);
-    let mut decompressor = zstd::bulk::Decompressor::new()
-        .map_err(|error| failed(first)(PackError::Compress(error)))?;
-    let mut chunk = Vec::new();
-    for writes in job.writes.chunk_by(|a, b| a.entry == b.entry) {
-        let file = target.open(writes[0].entry).map_err(RestoreError::Files)?;
-        for write in writes {
-            open.read(&mut decompressor, write.place, &mut chunk)
-                .map_err(failed(write))?;
-            if keys.chunk_id_key.id(&chunk) != write.id {
-                let path = path::show(target.path(write.entry));
-                return Err(RestoreError::Chunk { pack, path });
-            }
-            file.write(write.offset, &chunk)
-                .map_err(RestoreError::Files)?;
-            progress.bytes(chunk.len() as u64);
-        }
-        if file.close().map_err(RestoreError::Files)? {
-            progress.files(1);
-        }
-    }
-    Ok(())
 }

@@ -2,14 +2,17 @@
 //! Nothing here says who wrote a file; that is what signed commits are for.
 
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 
 use age::x25519;
+use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
 use super::id::{ChunkId, Digest, RepositoryId, random};
+use super::ranges::Span;
 
 /// Longest key object, in bytes.
 pub const MAX_KEYS: u64 = 64 * 1024;
@@ -231,6 +234,82 @@ pub fn open(identity: &Identity, sealed: &[u8], limit: u64) -> Result<Vec<u8>, S
     Ok(plain)
 }
 
+/// Decrypts parts of an age file of which only `pieces` are at hand, by their offsets in it: for each of `spans`, its
+/// plain offset and bytes.
+///
+/// Each chunk of the payload proves itself. That the file ends where it should is not seen; nobody who knows from
+/// elsewhere what is at which place needs it.
+///
+/// # Errors
+/// A piece is damaged or missing, or the file is for somebody else.
+pub fn open_spans(
+    identity: &Identity,
+    pieces: &[(u64, Bytes)],
+    spans: &[Span],
+) -> Result<Vec<(u64, Vec<u8>)>, SealError> {
+    let decryptor = age::Decryptor::new(Pieces::new(pieces))
+        .map_err(|error| SealError::Decrypt(Box::new(error)))?;
+    let mut reader = decryptor
+        .decrypt(std::iter::once(&identity.0 as &dyn age::Identity))
+        .map_err(|error| SealError::Decrypt(Box::new(error)))?;
+    let mut read = |span: &Span| {
+        let Range { start, end } = span.plain;
+        // A seek to a chunk's first byte has age look at the last chunk of all; one into the chunk does not.
+        reader.seek(SeekFrom::Start(start + 1))?;
+        reader.seek(SeekFrom::Start(start))?;
+        let length = usize::try_from(end - start).map_err(io::Error::other)?;
+        let mut plain = vec![0; length];
+        reader.read_exact(&mut plain)?;
+        Ok((start, plain))
+    };
+    let spans: io::Result<_> = spans.iter().map(&mut read).collect();
+    spans.map_err(SealError::Payload)
+}
+
+/// A file of which only some pieces are at hand, in order; reading another part of it fails.
+struct Pieces<'a> {
+    pieces: &'a [(u64, Bytes)],
+    position: u64,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(pieces: &'a [(u64, Bytes)]) -> Self {
+        Self {
+            pieces,
+            position: 0,
+        }
+    }
+}
+
+impl io::Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = self.pieces.iter().find_map(|(offset, bytes)| {
+            let skip = usize::try_from(self.position.checked_sub(*offset)?).ok()?;
+            bytes.get(skip..).filter(|rest| !rest.is_empty())
+        });
+        // Where the last piece ends the file may end.
+        let rest = rest.unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl io::Seek for Pieces<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.position = match to {
+            SeekFrom::Start(position) => position,
+            SeekFrom::Current(by) => self
+                .position
+                .checked_add_signed(by)
+                .ok_or(io::ErrorKind::InvalidInput)?,
+            SeekFrom::End(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(self.position)
+    }
+}
+
 /// All secrets of one repository.
 #[derive(Debug, Clone)]
 pub struct RepositoryKeys {
@@ -341,6 +420,44 @@ mod tests {
             &sealed[..sealed.len() - 1].to_vec(),
         ] {
             assert!(open(&identity, bytes, 1 << 20).is_err());
+        }
+    }
+
+    #[test]
+    fn parts_of_an_age_file_are_read_from_pieces_of_it() {
+        const CHUNK: u64 = 64 << 10;
+        let identity = Identity::generate();
+        for length in [1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, 5 * CHUNK + 1] {
+            let plain: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[1]).collect();
+            let sealed = seal(std::iter::once(&identity.recipient()), &plain).unwrap();
+            let header = u64::try_from(sealed.len()).unwrap() - length - 16 * length.div_ceil(CHUNK);
+            assert!(header < 4096, "{header}");
+            let whole = Bytes::from(sealed);
+            for chunk in 0..length.div_ceil(CHUNK) {
+                let start = usize::try_from(header + chunk * (CHUNK + 16)).unwrap();
+                let end = whole.len().min(start + 65_552);
+                let pieces = [
+                    (0, whole.slice(..usize::try_from(header).unwrap())),
+                    (start as u64, whole.slice(start..end)),
+                ];
+                let span = Span {
+                    plain: chunk * CHUNK..length.min((chunk + 1) * CHUNK),
+                    sealed: 0..0,
+                };
+                let wanted = usize::try_from(span.plain.start).unwrap()
+                    ..usize::try_from(span.plain.end).unwrap();
+                let spans = std::slice::from_ref(&span);
+                let found = open_spans(&identity, &pieces, spans).unwrap();
+                assert_eq!(found, [(span.plain.start, plain[wanted].to_vec())]);
+
+                let mut flipped = pieces[1].1.to_vec();
+                flipped[7] ^= 1;
+                let damaged = [pieces[0].clone(), (start as u64, flipped.into())];
+                assert!(open_spans(&identity, &damaged, spans).is_err());
+                assert!(open_spans(&identity, &pieces[..1], spans).is_err());
+                let moved = [pieces[0].clone(), (start as u64 + 1, pieces[1].1.clone())];
+                assert!(open_spans(&identity, &moved, spans).is_err());
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod interleaved;
 mod keys;
 mod part;
 mod prune_command;
+mod ranged;
 mod round_trip;
 mod scale;
 mod sequence;

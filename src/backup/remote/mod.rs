@@ -2,6 +2,7 @@
 //! Listing and verifying need no identity; trees and packs do.
 
 mod error;
+mod ranges;
 mod snapshots;
 
 use std::collections::HashSet;
@@ -283,6 +284,16 @@ impl RemoteRepository {
         keys: &RepositoryKeys,
     ) -> Result<Tree, RemoteError> {
         let packs = self.packs(commit).await?;
+        self.tree_of(commit, &packs, keys).await
+    }
+
+    /// As [`Self::tree`], for a commit whose packs were read already.
+    pub(super) async fn tree_of(
+        &self,
+        commit: &SignedCommit,
+        packs: &[ObjectRef],
+        keys: &RepositoryKeys,
+    ) -> Result<Tree, RemoteError> {
         let packs: HashSet<Digest> = packs.iter().map(|pack| pack.sha256).collect();
         let mut reader = TreeReader::new(self.object.id, &packs);
         let mut parts = stream::iter(&commit.commit.tree)

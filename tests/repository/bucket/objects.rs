@@ -41,6 +41,8 @@ struct State {
     lock_days: Option<i32>,
     /// Whether versions are listed at all.
     lists_versions: bool,
+    /// Whether a PUT without an MD5 is refused.
+    wants_md5: bool,
 }
 
 /// Everything in the bucket.
@@ -69,6 +71,7 @@ impl Objects {
                 count: 0,
                 stale: 0,
                 lock_days: None,
+                wants_md5: false,
                 lists_versions: true,
             }),
         })
@@ -90,6 +93,11 @@ impl Objects {
     /// Locks new objects for so many days.
     pub fn lock(&self, days: i32) {
         self.state.lock().unwrap().lock_days = Some(days);
+    }
+
+    /// Refuses what is stored without an MD5.
+    pub fn want_md5(&self) {
+        self.state.lock().unwrap().wants_md5 = true;
     }
 
     /// Like Garage: there is no listing of versions.
@@ -163,6 +171,13 @@ impl S3 for Service {
         let input = request.input;
         if input.if_none_match.is_some() || input.if_match.is_some() {
             return Err(s3_error!(NotImplemented, "no conditional writes"));
+        }
+        if self.0.state.lock().unwrap().wants_md5 && input.content_md5.is_none() {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests \
+                 with Object Lock parameters"
+            ));
         }
         let bytes = match input.body {
             Some(body) => Body::from(body).collect().await,
