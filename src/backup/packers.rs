@@ -201,7 +201,8 @@ async fn upload(
             };
             let bytes = Bytes::from(pack.bytes);
             let name = names.pack(&pack.digest);
-            store.put(&name, bytes.clone()).await?;
+            let sha256 = object.sha256.0;
+            store.put_hashed(&name, bytes.clone(), sha256).await?;
             // The same memory for the next pack, unless the store still holds it. There is room for it.
             let buffer = bytes.try_into_mut().map(Vec::from).unwrap_or_default();
             let _ = buffers.try_send(buffer);

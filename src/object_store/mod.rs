@@ -19,6 +19,7 @@ mod s3_probe;
 
 mod s3_request;
 mod s3_settings;
+mod s3_sign;
 mod url;
 
 use std::fmt;
@@ -72,6 +73,16 @@ pub struct ObjectVersion {
 pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Stores an object; when it returns, the object survives a crash of either side.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// As [`Self::put`], for a caller who knows the SHA-256 of the bytes, which some stores need.
+    async fn put_hashed(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        _sha256: [u8; 32],
+    ) -> Result<(), StoreError> {
+        self.put(name, bytes).await
+    }
 
     /// Reads a whole object of at most `limit` bytes.
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError>;

@@ -132,6 +132,16 @@ impl<S: ObjectStore> ObjectStore for Retrying<S> {
         self.repeat(|| self.inner.put(name, bytes.clone())).await
     }
 
+    async fn put_hashed(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        sha256: [u8; 32],
+    ) -> Result<(), StoreError> {
+        self.repeat(|| self.inner.put_hashed(name, bytes.clone(), sha256))
+            .await
+    }
+
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
         self.repeat(|| self.inner.get(name, limit)).await
     }

@@ -1,6 +1,8 @@
 //! A store in an S3 bucket, signed by rust-s3: one PUT per object, no multipart, no delete.
 //! It translates names and errors and lets no request hang; when to try again is `retry`'s.
 
+use std::sync::Arc;
+
 use ::s3::command::Command;
 use ::s3::creds::Credentials;
 use ::s3::{Bucket, Region};
@@ -11,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::pace::Pace;
 use super::s3_listing::{self, ListedVersion, ObjectsPage, VersionsPage};
-use super::s3_request::{Answer, Courier, Question};
+use super::s3_request::{Answer, Body, Courier, Question};
 use super::s3_settings::{S3Keys, S3Settings};
 use super::{ObjectInfo, ObjectStore, ObjectVersion, StoreError, StoreErrorKind, is_object_name};
 
@@ -65,6 +67,7 @@ impl S3Store {
                 bucket,
                 pace: Pace::new(settings.uploads),
                 answer_within: settings.answer_within,
+                wants_md5: Arc::default(),
             },
             prefix: settings.prefix.clone(),
             shown,
@@ -105,8 +108,8 @@ impl S3Store {
         version: Option<&str>,
         limit: u64,
     ) -> Result<Answer, StoreError> {
-        self.send(action, name, command, version, Bytes::new(), limit)
-            .await
+        let body = Body::default();
+        self.send(action, name, command, version, body, limit).await
     }
 
     async fn send(
@@ -115,7 +118,7 @@ impl S3Store {
         name: &str,
         command: Command<'_>,
         version: Option<&str>,
-        body: Bytes,
+        body: Body,
         limit: u64,
     ) -> Result<Answer, StoreError> {
         if !is_object_name(name) {
@@ -139,7 +142,7 @@ impl S3Store {
     pub(super) async fn store(
         &self,
         name: &str,
-        bytes: Bytes,
+        body: Body,
         if_absent: bool,
     ) -> Result<(), StoreError> {
         let custom_headers = if_absent.then(|| {
@@ -150,7 +153,7 @@ impl S3Store {
             .into_iter()
             .collect()
         });
-        let content = bytes.clone();
+        let content = body.bytes.clone();
         let command = Command::PutObject {
             content: &content,
             content_type: "application/octet-stream",
@@ -158,7 +161,7 @@ impl S3Store {
             multipart: None,
         };
         let _turn = self.courier.pace.turn().await;
-        self.send("storing", name, command, None, bytes, MAX_DONE)
+        self.send("storing", name, command, None, body, MAX_DONE)
             .await
             .map(drop)
     }
@@ -177,7 +180,7 @@ impl S3Store {
                 key: "",
                 command: Command::GetObject,
                 query,
-                body: Bytes::new(),
+                body: Body::default(),
                 limit: MAX_PAGE,
             })
             .await
@@ -312,7 +315,17 @@ impl S3Store {
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.store(name, bytes, false).await
+        self.store(name, bytes.into(), false).await
+    }
+
+    async fn put_hashed(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        sha256: [u8; 32],
+    ) -> Result<(), StoreError> {
+        let sha256 = Some(sha256);
+        self.store(name, Body { bytes, sha256 }, false).await
     }
 
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {

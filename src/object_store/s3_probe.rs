@@ -48,7 +48,7 @@ impl LockConfiguration {
 #[async_trait]
 impl Probed for S3Store {
     async fn put_new(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.store(name, bytes, true).await
+        self.store(name, bytes.into(), true).await
     }
 
     async fn default_lock(&self) -> Result<Option<String>, StoreError> {

@@ -2,6 +2,8 @@
 //! Versions, Retry-After and bounded bodies come from here; what an answer means is the callers'.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::s3::Bucket;
@@ -10,11 +12,12 @@ use ::s3::error::S3Error;
 use ::s3::request::Request as _;
 use ::s3::request::tokio_backend::ReqwestRequest;
 use bytes::{Bytes, BytesMut};
-use reqwest::Method;
+use reqwest::{Method, Url};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
 
 use super::answer::{Refusal, retry_after};
 use super::pace::Pace;
+use super::s3_sign::{headers_for, wants_md5};
 use super::{StoreError, StoreErrorKind};
 
 /// A body may take as long as it takes at this many bytes per second: half a megabit, so that
@@ -36,9 +39,26 @@ pub(super) struct Question<'a> {
     /// Further parameters, such as `versionId`.
     pub query: &'a [(&'a str, &'a str)],
     /// What is sent along.
-    pub body: Bytes,
+    pub body: Body,
     /// The most that an answer may hold, in bytes.
     pub limit: u64,
+}
+
+/// What is sent along with a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Body {
+    pub bytes: Bytes,
+    /// Its digest, where that is known.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            sha256: None,
+        }
+    }
 }
 
 /// An answer that was no refusal.
@@ -64,6 +84,8 @@ struct Silence(Duration);
 /// A failure before it has a place.
 struct Failure {
     kind: StoreErrorKind,
+    /// Whether it is a refusal for want of an MD5.
+    wants_md5: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -74,13 +96,21 @@ pub(super) struct Courier {
     pub pace: Pace,
     /// A request without much of a body may take this long.
     pub answer_within: Duration,
+    /// Whether the bucket has asked for an MD5 of what it is sent; clones share it.
+    pub wants_md5: Arc<AtomicBool>,
 }
 
 impl Courier {
     /// Asks, once, and reads the answer; a refusal is an error. The answer has to begin in good time
     /// after the request was sent, and to end in good time after that.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer, StoreError> {
-        let outcome = self.exchange(&question).await;
+        let mut outcome = self.exchange(&question).await;
+        if let Err(failure) = &outcome
+            && failure.wants_md5
+            && !self.wants_md5.swap(true, Ordering::Relaxed)
+        {
+            outcome = self.exchange(&question).await;
+        }
         outcome.map_err(|failure| StoreError {
             action: question.action,
             place: question.place,
@@ -94,6 +124,27 @@ impl Courier {
         self.answer_within + Duration::from_secs(bytes / SLOWEST)
     }
 
+    /// The URL of a request, and its headers with the signature.
+    async fn signed(
+        &self,
+        bucket: &Bucket,
+        path: &str,
+        question: &Question<'_>,
+    ) -> Result<(Url, HeaderMap), S3Error> {
+        let Body { bytes, sha256 } = &question.body;
+        let mut command = question.command.clone();
+        if let (Some(sha256), Command::PutObject { content, .. }) = (sha256, &mut command)
+            && !self.wants_md5.load(Ordering::Relaxed)
+        {
+            *content = &[];
+            let empty = ReqwestRequest::new(bucket, path, command).await?;
+            let headers = headers_for(&empty, bytes.len(), *sha256).await?;
+            return Ok((empty.url()?, headers));
+        }
+        let signed = ReqwestRequest::new(bucket, path, command).await?;
+        Ok((signed.url()?, signed.headers().await?))
+    }
+
     async fn exchange(&self, question: &Question<'_>) -> Result<Answer, Failure> {
         let query: HashMap<String, String> = question
             .query
@@ -102,8 +153,7 @@ impl Courier {
             .collect();
         let bucket = self.bucket.with_extra_query(query)?;
         let path = format!("/{}", question.key);
-        let signed = ReqwestRequest::new(&bucket, &path, question.command.clone()).await?;
-        let (url, headers) = (signed.url()?, signed.headers().await?);
+        let (url, headers) = self.signed(&bucket, &path, question).await?;
         let method = match question.command.http_verb() {
             HttpMethod::Delete => Method::DELETE,
             HttpMethod::Get => Method::GET,
@@ -112,10 +162,11 @@ impl Courier {
             HttpMethod::Head => Method::HEAD,
         };
         let mut request = bucket.http_client().request(method, url).headers(headers);
-        if !question.body.is_empty() {
-            request = request.body(self.pace.body(question.body.clone()));
+        let body = &question.body.bytes;
+        if !body.is_empty() {
+            request = request.body(self.pace.body(body.clone()));
         }
-        let sent = question.body.len() as u64;
+        let sent = body.len() as u64;
         let limit = self.time_for(sent) + self.pace.time_for(sent);
         let answer = within(limit, request.send()).await??;
         let status = answer.status();
@@ -142,6 +193,7 @@ impl Courier {
         let refusal = Refusal::read(status.as_u16(), &String::from_utf8_lossy(&body));
         Err(Failure {
             kind: refusal.kind(wait),
+            wants_md5: wants_md5(status.as_u16(), &refusal.to_string()),
             source: Some(Box::new(refusal)),
         })
     }
@@ -153,6 +205,7 @@ async fn within<T>(limit: Duration, waiting: impl Future<Output = T>) -> Result<
         .await
         .map_err(|_| Failure {
             kind: UNAVAILABLE,
+            wants_md5: false,
             source: Some(Box::new(Silence(limit))),
         })
 }
@@ -161,6 +214,7 @@ async fn within<T>(limit: Duration, waiting: impl Future<Output = T>) -> Result<
 async fn bounded(mut answer: reqwest::Response, limit: u64) -> Result<Bytes, Failure> {
     let too_large = || Failure {
         kind: StoreErrorKind::TooLarge { limit },
+        wants_md5: false,
         source: None,
     };
     let announced = answer.headers().get(CONTENT_LENGTH);
@@ -185,6 +239,7 @@ impl From<S3Error> for Failure {
     fn from(error: S3Error) -> Self {
         Self {
             kind: StoreErrorKind::Failed,
+            wants_md5: false,
             source: Some(Box::new(error)),
         }
     }
@@ -194,6 +249,7 @@ impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         Self {
             kind: kind_of_failure(&error),
+            wants_md5: false,
             // The place names the URL already.
             source: Some(Box::new(error.without_url())),
         }
