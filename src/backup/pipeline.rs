@@ -7,13 +7,14 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::chunker::{Chunking, MAX_CHUNK};
+use super::chunker::{BlockSize, Chunking, MAX_CHUNK};
 use super::id::ChunkId;
 use super::index::{Content, Located};
 use super::names::ObjectNames;
 use super::pack::PackError;
 use super::packers::{Group, Packers, StoredPack};
-use super::seal::{ChunkIdKey, Recipient};
+use super::repository::RepositorySpec;
+use super::seal::ChunkIdKey;
 use crate::host::clone::next_data;
 use crate::object_store::{ObjectStore, StoreError};
 
@@ -46,6 +47,7 @@ pub enum PipelineError {
 /// Takes files and stores what is new in them.
 pub struct Pipeline {
     key: ChunkIdKey,
+    block: BlockSize,
     known: HashMap<ChunkId, Located>,
     pending: HashSet<ChunkId>,
     group: Group,
@@ -58,16 +60,16 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts the uploader and one packer on the current runtime.
     pub fn start(
-        key: ChunkIdKey,
-        recipient: Recipient,
+        spec: &RepositorySpec,
         known: HashMap<ChunkId, Located>,
         store: Arc<dyn ObjectStore>,
         names: ObjectNames,
         level: i32,
     ) -> Self {
-        let packers = Packers::start(recipient, store, names, level);
+        let packers = Packers::start(spec.recipient.clone(), store, names, level);
         Self {
-            key,
+            key: spec.chunk_id_key.clone(),
+            block: spec.database_block,
             known,
             pending: HashSet::new(),
             group: Group::default(),
@@ -136,7 +138,7 @@ impl Pipeline {
     ) -> Result<Option<Vec<Content>>, Stop> {
         let mut magic = [0; Chunking::MAGIC];
         fill(file, &mut magic, 0)?;
-        let chunking = Chunking::for_start(&magic);
+        let chunking = Chunking::for_start(&magic, self.block);
         let mut content = Vec::new();
         let mut position = 0;
         while let Some((start, end)) = next_data(file, position, size)? {

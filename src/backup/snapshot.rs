@@ -186,8 +186,7 @@ impl Repository {
         let mut index = self.load_index().map_err(SnapshotError::Repository)?;
         capture.remember(std::mem::take(&mut index.files));
         let pipeline = Pipeline::start(
-            self.chunk_id_key().clone(),
-            self.spec().recipient.clone(),
+            self.spec(),
             std::mem::take(&mut index.chunks),
             Arc::clone(self.store()),
             self.names(),

@@ -61,6 +61,25 @@ async fn three_hundred_increments_leave_few_packs_and_restore() {
 }
 
 #[tokio::test]
+async fn a_changed_page_of_a_database_sends_one_small_block() {
+    let world = World::new();
+    let database = fs::File::create(world.state().join("agent.sqlite")).unwrap();
+    database.write_all_at(b"SQLite format 3\0", 0).unwrap();
+    database.write_all_at(&noise(1, 32 << 20), 16).unwrap();
+    let first = world.snapshot().await;
+    for page in 0..8 {
+        let at = 4096 * (1 + page * 1000);
+        database.write_all_at(&noise(page, 4096), at).unwrap();
+    }
+    let second = world.snapshot().await;
+    // Eight blocks, 45 bytes of tree for each block there is, and padding.
+    let expected = 8 * (32 << 10) + 1024 * 45;
+    assert!(second.added < expected * 5 / 4, "{} bytes", second.added);
+    assert!(second.added * 100 < first.added);
+    assert_same(&world.restored(None).await, &nodes(&world.state()));
+}
+
+#[tokio::test]
 async fn an_unchanged_tenant_is_not_consolidated_and_a_shutdown_has_no_time_for_it() {
     let world = World::new();
     for round in 0..30_u64 {

@@ -23,6 +23,7 @@ pub use self::local::{forget_snapshots, known_head, local_snapshots, read_local_
 pub(super) use self::spec::REPOSITORY_FORMAT;
 pub use self::spec::{RepositoryObject, RepositorySpec};
 use super::FORMAT_VERSION;
+use super::chunker::BlockSize;
 use super::commit::SignedCommit;
 use super::id::{BucketPrefix, Digest, RepositoryId, random};
 use super::index::Index;
@@ -73,6 +74,7 @@ impl Repository {
                 prefix: BucketPrefix(random().map_err(no_random)?),
                 recipient: keys.identity.recipient(),
                 chunk_id_key: keys.chunk_id_key.clone(),
+                database_block: BlockSize::NEW,
                 created: now,
             };
             let wrapped = keys.wrap(id, recipients).map_err(RepositoryError::Keys)?;
@@ -151,6 +153,8 @@ impl Repository {
             prefix: adopted.prefix,
             recipient: adopted.keys.identity.recipient(),
             chunk_id_key: adopted.keys.chunk_id_key.clone(),
+            // Its index is not here, so everything is stored anew whatever the blocks are.
+            database_block: BlockSize::NEW,
             created: adopted.created,
         };
         if let Some(name) = adopted.head {
