@@ -33,7 +33,7 @@ pub struct TenantSummary {
     /// Since when it stands there.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// When its last snapshot was committed.
+    /// When its last good backup was: what there was then is in the store, whether it was new or not.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_backup: Option<Timestamp>,
     /// The state from before a restore, while it is kept.

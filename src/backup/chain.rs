@@ -16,6 +16,20 @@ pub struct Chain {
     pub forks: Vec<CommitName>,
     /// Commits that the chain names and that are not there (retention may have removed them).
     pub missing: Vec<Digest>,
+    /// Where the chain contradicts itself, if it does: no writer of ours makes such a one.
+    pub broken: Option<Broken>,
+}
+
+/// A commit names as the one before it what cannot be that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{commit} says that {previous} came before it, which is not one number lower or of a later epoch"
+)]
+pub struct Broken {
+    /// The commit.
+    pub commit: CommitName,
+    /// What it names.
+    pub previous: CommitName,
 }
 
 /// Two accepted commits claim the same place at the head.
@@ -54,6 +68,7 @@ fn follow(
 ) -> Chain {
     let mut line = Vec::new();
     let mut missing = Vec::new();
+    let mut broken = None;
     let mut on_line = HashSet::new();
     let mut next = Some(head);
     while let Some(name) = next {
@@ -70,8 +85,16 @@ fn follow(
             {
                 next = Some(found.name);
             }
-            _ => {
-                missing.push(previous);
+            rest => {
+                match rest {
+                    Some(found) => {
+                        broken = broken.or(Some(Broken {
+                            commit: name,
+                            previous: found.name,
+                        }));
+                    }
+                    None => missing.push(previous),
+                }
                 // What retention left below the gap still counts as this chain when its
                 // writer could not have forked: same or lower epoch, no rival of its rank.
                 next = below(names, name);
@@ -87,6 +110,7 @@ fn follow(
         line,
         forks,
         missing,
+        broken,
     }
 }
 

@@ -241,3 +241,17 @@ fn what_retention_left_below_a_gap_is_on_the_chain() {
     assert_eq!(chain.missing, vec![two.name.digest]);
     assert_eq!(choose(std::iter::empty()), Ok(None));
 }
+
+#[test]
+fn a_chain_that_contradicts_itself_is_told_and_not_taken_for_one_with_a_gap() {
+    let one = commit(1, None);
+    let two = commit(1, Some(&one));
+    let mut far = commit(1, Some(&two));
+    far.name.sequence = 7;
+    let chain = choose([&one, &two, &far].into_iter()).unwrap().unwrap();
+    let broken = chain.broken.unwrap();
+    assert_eq!((broken.commit, broken.previous), (far.name, two.name));
+    assert_eq!(chain.missing, vec![]);
+    let honest = choose([&one, &two].into_iter()).unwrap().unwrap();
+    assert_eq!(honest.broken, None);
+}

@@ -58,7 +58,7 @@ pub const FORMAT_VERSION: u32 = 2;
 
 pub use beside::move_beside;
 pub use certificate::{NodeCertificate, NodeStatement, Trust};
-pub use chain::{Ambiguous, Chain};
+pub use chain::{Ambiguous, Broken, Chain};
 pub use commit::{Commit, CommitError, ObjectRef, SignedCommit};
 pub use entry::{Entry, EntryKind, FileTime, Metadata, Piece, Xattrs};
 pub use envelope::Signer;

@@ -266,10 +266,7 @@ impl OpenPack {
         };
         let (body, tail) = plain.split_last_chunk::<4>().ok_or(PackError::Directory)?;
         let whole = u32::from_le_bytes(*tail) as usize;
-        let start = plain
-            .len()
-            .checked_sub(whole)
-            .ok_or(PackError::Directory)?;
+        let start = plain.len().checked_sub(whole).ok_or(PackError::Directory)?;
         let json = body.get(start + 8..).ok_or(PackError::Directory)?;
         let entries: Vec<(ChunkId, u32, u32)> =
             serde_json::from_slice(json).map_err(|_| PackError::Directory)?;
@@ -348,7 +345,10 @@ mod tests {
             let piece = |range: std::ops::Range<u64>| {
                 let range = usize::try_from(range.start).unwrap()
                     ..usize::try_from(range.end).unwrap().min(end);
-                (range.start as u64, Bytes::copy_from_slice(&pack.bytes[range]))
+                (
+                    range.start as u64,
+                    Bytes::copy_from_slice(&pack.bytes[range]),
+                )
             };
             let pieces: Vec<_> = access.requests().into_iter().map(piece).collect();
             let open = OpenPack::open_spans(&identity, &pieces, spans).unwrap();

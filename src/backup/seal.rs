@@ -430,7 +430,8 @@ mod tests {
         for length in [1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, 5 * CHUNK + 1] {
             let plain: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[1]).collect();
             let sealed = seal(std::iter::once(&identity.recipient()), &plain).unwrap();
-            let header = u64::try_from(sealed.len()).unwrap() - length - 16 * length.div_ceil(CHUNK);
+            let header =
+                u64::try_from(sealed.len()).unwrap() - length - 16 * length.div_ceil(CHUNK);
             assert!(header < 4096, "{header}");
             let whole = Bytes::from(sealed);
             for chunk in 0..length.div_ceil(CHUNK) {

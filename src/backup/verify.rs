@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 
+use super::chain::Broken;
 use super::commit::{ObjectRef, SignedCommit};
 use super::fetch::list_all;
 use super::id::Digest;
@@ -99,6 +100,9 @@ pub enum Problem {
     /// A chunk in it is not what its id says.
     #[error("a chunk in it is not what its id says")]
     Chunk,
+    /// A commit contradicts the one before it.
+    #[error("the chain of snapshots is broken")]
+    Chain(#[source] Broken),
 }
 
 /// What a verification found.
@@ -152,6 +156,10 @@ impl RemoteRepository {
         let newest = snapshots.newest()?.name;
         let wanted = self.wanted(&snapshots.commits).await;
         let mut faults = wanted.faults;
+        faults.extend(chain.broken.map(|broken| Fault {
+            object: self.names().commit(&broken.commit),
+            problem: Problem::Chain(broken),
+        }));
         faults.extend(self.missing_keys().await?);
         let mut present = BTreeMap::new();
         for (kind, objects) in [(Kind::Pack, &wanted.packs), (Kind::Tree, &wanted.trees)] {

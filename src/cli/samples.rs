@@ -27,6 +27,7 @@ pub fn succeeded(tenant: &str) -> Operation {
         actor: "root".to_owned(),
         status: OperationStatus::Succeeded,
         step: Some("asking the agent".to_owned()),
+        progress: None,
         outcome: Some(json!({ "tenant": tenant, "revision": 3 })),
         started_at: at("2026-05-04T11:57:00Z"),
         finished_at: Some(at("2026-05-04T11:57:03.2Z")),

@@ -1,6 +1,7 @@
 //! `[backup]` in `node.toml`: how often backups are made, and the timer's drop-in that says so to systemd.
 //! It renders; writing the file and loading it is others' affair.
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::tenant::Period;
@@ -21,6 +22,9 @@ const DAY: u32 = 24 * HOUR;
 /// The least interval: a backup of many tenants should end before the next begins.
 const LEAST: u32 = 5 * MINUTE;
 
+/// What a backup may take, and the timer's own delay.
+const SLACK: SignedDuration = SignedDuration::from_mins(30);
+
 impl Default for BackupSettings {
     fn default() -> Self {
         Self {
@@ -36,6 +40,12 @@ impl BackupSettings {
             "`interval` must divide an hour or a day evenly, and be 5min at least: 5min, 10min, \
              15min, 20min, 30min, 1h, 2h, 3h, 4h, 6h, 8h, 12h or 1d",
         )
+    }
+
+    /// The age from which on a last good backup is late: it missed its time at least once, and its second chance.
+    pub fn late_after(self) -> SignedDuration {
+        let interval = SignedDuration::from_secs(self.interval.seconds().into());
+        interval * 2 + SLACK
     }
 
     /// The interval as systemd's calendar says it (systemd.time(7)).

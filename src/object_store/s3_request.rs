@@ -12,8 +12,8 @@ use ::s3::error::S3Error;
 use ::s3::request::Request as _;
 use ::s3::request::tokio_backend::ReqwestRequest;
 use bytes::{Bytes, BytesMut};
-use reqwest::{Method, Url};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Method, Url};
 
 use super::answer::{Refusal, retry_after};
 use super::pace::Pace;

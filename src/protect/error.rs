@@ -9,8 +9,8 @@ use crate::backup::archive::{ArchiveError, ExportError, ImportError};
 use crate::backup::collect::CollectError;
 use crate::backup::freshness::Stale;
 use crate::backup::{
-    BeatError, KeyError, RemoteError, RepositoryError, RestoreError, RewrapError, SealError,
-    SnapshotError,
+    BeatError, Broken, KeyError, RemoteError, RepositoryError, RestoreError, RewrapError,
+    SealError, SnapshotError,
 };
 use crate::host::files::FileError;
 use crate::node::{NodeKeyError, StoreSettingsError};
@@ -128,6 +128,18 @@ pub enum ProtectError {
         /// What was found and what was expected.
         #[source]
         source: Stale,
+    },
+    /// The chain of snapshots contradicts itself.
+    #[error(
+        "the snapshots of {name} are no chain, so the newest is not restored by itself: somebody else may have signed with \
+         the node's key, or a tenantd went wrong. `tenantd verify` looks at all of them; one that you name by `--snapshot` is taken"
+    )]
+    Broken {
+        /// The tenant, or the node.
+        name: String,
+        /// Where.
+        #[source]
+        source: Broken,
     },
     /// The node's heartbeat was not stored.
     #[error("the node's heartbeat, which says what the newest snapshots are, was not stored")]

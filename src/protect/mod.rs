@@ -6,6 +6,7 @@ mod checks;
 mod error;
 mod exchange;
 mod export;
+mod forget;
 mod forks;
 mod freeze;
 mod heartbeat;
@@ -13,6 +14,7 @@ mod import;
 mod inspect;
 mod kept;
 mod keys;
+mod last_good;
 mod newest;
 mod node;
 mod node_restore;
@@ -42,6 +44,7 @@ pub use keys::{
     Erasure, ErasureStatus, KeyReport, NodeKeyReport, RepositoryReport, Rotated, erase_keys,
     rotate_keys, show_keys,
 };
+pub use last_good::last_backup;
 pub use newest::{Newest, is_fault, note_drill};
 pub use node::back_up_node;
 pub use node_restore::restore_node;
@@ -49,11 +52,12 @@ pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use report::{
-    BackupReport, Outcome, end_progress, progress, read_report, take_restore_report, tell_progress,
+    BackupReport, Outcome, Told, end_progress, progress, read_report, take_restore_report,
+    tell_progress,
 };
 pub use restore::{is_restore_due, restore_if_wanted};
 pub use restore_apart::{Apart, Place, restore_apart};
-pub use shutdown::{ShutdownReport, final_backup, prestop_backup};
+pub use shutdown::{Shown, ShutdownReport, final_backup, prestop_backup};
 pub use store::{examine_store, probe_store};
-pub use tenant::{Haste, back_up_tenant, create_repository, last_backup, local_snapshots, tenants};
+pub use tenant::{Haste, back_up_tenant, create_repository, local_snapshots, tenants};
 pub use verify::{Faulty, Verified, new_salt, story, verify};

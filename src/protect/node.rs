@@ -10,7 +10,7 @@ use super::ProtectError;
 use super::heartbeat::beat;
 use super::report::{BackupReport, write_report};
 use super::tenant::{Haste, NODE, Source, repositories, snapshot, tenants};
-use crate::backup::{NobodyWrites, Silent};
+use crate::backup::{NobodyWrites, Progress};
 use crate::host::dirs;
 use crate::host::files::{self, FileError};
 use crate::layout::Layout;
@@ -25,6 +25,7 @@ pub async fn back_up_node(
     layout: &Layout,
     settings: &NodeSettings,
     haste: Haste,
+    progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, ProtectError> {
     let staging = layout.node_staging_dir();
     gather(layout, &staging)?;
@@ -35,7 +36,7 @@ pub async fn back_up_node(
         labels: [("kind", "node"), ("node", &settings.name)],
     };
     let pause = Arc::new(NobodyWrites);
-    let report = snapshot(layout, settings, source, pause, haste, Arc::new(Silent)).await?;
+    let report = snapshot(layout, settings, source, pause, haste, progress).await?;
     write_report(layout, None, &report)?;
     beat(layout, settings).await?;
     Ok(report)

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::ProtectError;
+use super::forget::forget_gone;
 use super::forks::{Fork, forks, remember};
 use super::heartbeat::{known_head, word};
 use super::store::{Patience, credentials_directory, open_store};
@@ -118,9 +119,14 @@ pub(super) async fn open(
     let newest = snapshots.newest().map_err(failed)?;
     let forks = forks(&snapshots, &chain);
     remember(&layout.repository_dir(name), &forks)?;
+    forget_gone(layout, name, &snapshots)?;
     let mut doubt = None;
     let commit = match wanted.snapshot {
         None => {
+            if let Some(source) = chain.broken {
+                let name = name.to_owned();
+                return Err(ProtectError::Broken { name, source });
+            }
             let evidence = Evidence {
                 head: newest.name,
                 time: newest.commit.time,

@@ -1,16 +1,19 @@
 //! Collects repositories of a store with an administrator's key, on any machine.
 //! Where it runs on the host itself, what the host remembers follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::forget::forget_all_but;
 use super::store::open_collector;
 use super::tenant::repositories;
 use super::{ProtectError, opened};
-use crate::backup::collect::{CollectReport, CollectRequest, Fate, collect, find_repositories};
-use crate::backup::{self, BucketPrefix, Digest, PublicKey, Trust};
+use crate::backup::collect::{
+    CollectReport, CollectRequest, Fate, JudgedSnapshot, collect, find_repositories,
+};
+use crate::backup::{BucketPrefix, CommitName, PublicKey, Trust};
 use crate::layout::Layout;
 use crate::node::StoreSettings;
 use crate::object_store::Collector;
@@ -111,15 +114,14 @@ fn local_names(layout: &Layout) -> Result<HashMap<BucketPrefix, String>, Protect
 /// Forgets the records of snapshots that are gone, so that `tenantd snapshots` shows what there is.
 fn forget(layout: &Layout, name: &str, report: &CollectReport) -> Result<(), ProtectError> {
     let there = report.snapshots.iter().filter(|s| s.fate != Fate::Deleted);
-    let there: HashSet<Digest> = there.map(|snapshot| snapshot.commit).collect();
-    let newest = report.snapshots.iter().map(|s| (s.epoch, s.snapshot)).max();
-    backup::forget_snapshots(&layout.repository_dir(name), |record| {
-        // What was committed since the store was listed is not gone.
-        Some((record.epoch, record.sequence)) <= newest && !there.contains(&record.commit)
-    })
-    .map(drop)
-    .map_err(|source| ProtectError::Repository {
-        name: name.to_owned(),
-        source,
-    })
+    let newest = report
+        .snapshots
+        .iter()
+        .max_by_key(|s| (s.epoch, s.snapshot));
+    let name_of = |snapshot: &JudgedSnapshot| CommitName {
+        epoch: snapshot.epoch,
+        sequence: snapshot.snapshot,
+        digest: snapshot.commit,
+    };
+    forget_all_but(layout, name, there.chain(newest).map(name_of))
 }

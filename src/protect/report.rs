@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ProtectError;
+use crate::backup::Measure;
 use crate::host::{dirs, files};
 use crate::layout::Layout;
 use crate::tenant::TenantId;
@@ -82,19 +83,34 @@ pub(super) fn write_report(
     write(&path(layout, "backup", tenant), report)
 }
 
-/// Leaves how far a unit's work is, in a line, for the daemon to tell; it is gone with [`end_progress`].
-pub fn tell_progress(layout: &Layout, tenant: &TenantId, line: &str) -> Result<(), ProtectError> {
-    write(&path(layout, "progress", Some(tenant)), &line)
+/// How far a unit's work is, in words and in figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Told {
+    /// For people.
+    pub line: String,
+    /// For programs.
+    pub measure: Measure,
 }
 
-/// How far the unit at work for a tenant is.
-pub fn progress(layout: &Layout, tenant: &TenantId) -> Option<String> {
-    read(&path(layout, "progress", Some(tenant))).ok()
+/// Leaves how far a unit's work for a tenant, or for the node, is, for the daemon to tell; it is gone with
+/// [`end_progress`].
+pub fn tell_progress(
+    layout: &Layout,
+    tenant: Option<&TenantId>,
+    told: &Told,
+) -> Result<(), ProtectError> {
+    write(&path(layout, "progress", tenant), told)
+}
+
+/// How far the unit at work for a tenant, or for the node, is.
+pub fn progress(layout: &Layout, tenant: Option<&TenantId>) -> Option<Told> {
+    read(&path(layout, "progress", tenant)).ok()
 }
 
 /// Nothing is at work any more.
-pub fn end_progress(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
-    files::remove(&path(layout, "progress", Some(tenant)))?;
+pub fn end_progress(layout: &Layout, tenant: Option<&TenantId>) -> Result<(), ProtectError> {
+    files::remove(&path(layout, "progress", tenant))?;
     Ok(())
 }
 

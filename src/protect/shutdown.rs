@@ -8,18 +8,21 @@ use camino::Utf8PathBuf;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ProtectError;
+use super::last_good::{last_backup, last_good};
 use super::node::back_up_node;
-use super::tenant::{Haste, NODE, back_up_tenant, last_backup, newest, shown_name, tenants};
-use crate::backup::{self, Silent, SnapshotRecord};
+use super::tenant::{Haste, NODE, back_up_tenant, shown_name, tenants};
+use crate::backup::{self, Progress, SnapshotRecord};
 use crate::host::freezer::Owner;
 use crate::host::{clock, files};
 use crate::layout::Layout;
 use crate::node::NodeSettings;
-use crate::tenant::TenantId;
 
 /// Share of the budget that the first backup may use; the rest is for the agents' end and
 /// the final backup.
 const PRESTOP_SHARE: f64 = 0.5;
+
+/// Who is told how far the backup of a tenant, or of the node, is.
+pub type Shown<'a> = &'a (dyn Fn(&str) -> Arc<dyn Progress> + Sync);
 
 /// Who was backed up, and who was not for lack of time or for an error.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,21 +34,25 @@ pub struct ShutdownReport {
 }
 
 /// Backs up all tenants while their agents run, and notes when the budget ends.
+///
+/// `shown` gives who is told how far the backup of a name is.
 pub async fn prestop_backup(
     layout: &Layout,
     settings: &NodeSettings,
+    shown: Shown<'_>,
 ) -> Result<ShutdownReport, ProtectError> {
     let budget = Duration::from_secs(settings.shutdown_budget_seconds.into());
     let end = clock::now() + SignedDuration::try_from(budget).unwrap_or_default();
     files::write(&deadline_file(layout), end.to_string().as_bytes(), 0o600)?;
     let time = budget.mul_f64(PRESTOP_SHARE);
-    Ok(back_up_all(layout, settings, Some(Owner::Prestop), time).await)
+    Ok(back_up_all(layout, settings, Some(Owner::Prestop), time, shown).await)
 }
 
 /// Backs up what the agents wrote while they ended, and the node, in what is left of the budget.
 pub async fn final_backup(
     layout: &Layout,
     settings: &NodeSettings,
+    shown: Shown<'_>,
 ) -> Result<ShutdownReport, ProtectError> {
     let budget = Duration::from_secs(settings.shutdown_budget_seconds.into());
     let path = deadline_file(layout);
@@ -56,12 +63,14 @@ pub async fn final_backup(
     // Without the first backup's note, the whole budget is ours.
     let time = deadline.map_or(budget, |end| left(end, clock::now()));
     let begin = clock::monotonic();
-    let mut report = back_up_all(layout, settings, None, time).await;
+    let mut report = back_up_all(layout, settings, None, time, shown).await;
     let rest = time.saturating_sub(begin.elapsed());
     let missed = if rest.is_zero() {
         Some(false)
     } else {
-        match tokio::time::timeout(rest, back_up_node(layout, settings, Haste::Shutdown)).await {
+        let progress = shown(&shown_name(NODE));
+        let backup = back_up_node(layout, settings, Haste::Shutdown, progress);
+        match tokio::time::timeout(rest, backup).await {
             Ok(Ok(_)) => {
                 report.done.push(shown_name(NODE));
                 None
@@ -74,8 +83,7 @@ pub async fn final_backup(
         }
     };
     if let Some(has_begun) = missed {
-        let newest = newest(layout, NODE).map(|record| record.time);
-        let why = out_of_time(has_begun, newest);
+        let why = out_of_time(has_begun, last_good(layout, NODE));
         report.missed.push((shown_name(NODE), why));
     }
     Ok(report)
@@ -111,18 +119,18 @@ fn expected(records: &[SnapshotRecord]) -> u64 {
 }
 
 /// Why a backup did not come about in time, and what there is instead.
-fn out_of_time(has_begun: bool, newest: Option<Timestamp>) -> String {
+fn out_of_time(has_begun: bool, last_good: Option<Timestamp>) -> String {
     let why = if has_begun {
         "the time was over before it was committed"
     } else {
         "no time was left to begin"
     };
-    match newest {
+    match last_good {
         Some(time) => {
             let time = time.strftime("%Y-%m-%d %H:%M:%S UTC");
-            format!("{why}; its newest snapshot is of {time}")
+            format!("{why}; its last good backup is of {time}")
         }
-        None => format!("{why}; it has no snapshot"),
+        None => format!("{why}; it has no backup"),
     }
 }
 
@@ -132,6 +140,7 @@ async fn back_up_all(
     settings: &NodeSettings,
     owner: Option<Owner>,
     time: Duration,
+    shown: Shown<'_>,
 ) -> ShutdownReport {
     let mut tenants = tenants(layout);
     tenants.sort_by_cached_key(|tenant| {
@@ -145,8 +154,11 @@ async fn back_up_all(
         let missed = if rest.is_zero() {
             Some(out_of_time(false, last_backup(layout, &tenant)))
         } else {
-            match tokio::time::timeout(rest, one(layout, settings, &tenant, owner)).await {
-                Ok(Ok(())) => None,
+            let progress = shown(tenant.as_str());
+            let backup =
+                back_up_tenant(layout, settings, &tenant, owner, Haste::Shutdown, progress);
+            match tokio::time::timeout(rest, backup).await {
+                Ok(Ok(_)) => None,
                 Ok(Err(error)) => Some(chain(&error)),
                 Err(_) => Some(out_of_time(true, last_backup(layout, &tenant))),
             }
@@ -157,24 +169,6 @@ async fn back_up_all(
         }
     }
     report
-}
-
-async fn one(
-    layout: &Layout,
-    settings: &NodeSettings,
-    tenant: &TenantId,
-    owner: Option<Owner>,
-) -> Result<(), ProtectError> {
-    back_up_tenant(
-        layout,
-        settings,
-        tenant,
-        owner,
-        Haste::Shutdown,
-        Arc::new(Silent),
-    )
-    .await?;
-    Ok(())
 }
 
 /// An error and its causes in one line.
@@ -233,9 +227,9 @@ mod tests {
         let told = [(false, time), (true, time), (true, None)];
         let told = told.map(|(has_begun, time)| out_of_time(has_begun, time));
         insta::assert_snapshot!(told.join("\n"), @r"
-        no time was left to begin; its newest snapshot is of 2026-11-21 10:00:00 UTC
-        the time was over before it was committed; its newest snapshot is of 2026-11-21 10:00:00 UTC
-        the time was over before it was committed; it has no snapshot
+        no time was left to begin; its last good backup is of 2026-11-21 10:00:00 UTC
+        the time was over before it was committed; its last good backup is of 2026-11-21 10:00:00 UTC
+        the time was over before it was committed; it has no backup
         ");
     }
 

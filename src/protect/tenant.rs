@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use camino::Utf8Path;
-use jiff::Timestamp;
 
 use super::ProtectError;
 use super::exchange::has_state;
 use super::forks;
 use super::freeze::FreezePause;
+use super::last_good::note_good;
 use super::report::{BackupReport, Outcome, write_report};
 use super::store::{Patience, check_home, note_home, open_store};
 use crate::api::SnapshotSummary;
@@ -174,6 +174,7 @@ pub(super) async fn snapshot(
         .collect();
     labels.insert("host".to_owned(), settings.name.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let began = clock.now();
     let request = SnapshotRequest {
         root: source.root.to_owned(),
         clones: source.clones.to_owned(),
@@ -204,6 +205,7 @@ pub(super) async fn snapshot(
             (Outcome::Unchanged, newest, capture)
         }
     };
+    note_good(layout, source.name, began)?;
     let skipped = &capture.skipped;
     Ok(BackupReport {
         outcome,
@@ -227,11 +229,6 @@ pub(super) fn newest(layout: &Layout, name: &str) -> Option<SnapshotRecord> {
         .ok()?
         .into_iter()
         .next()
-}
-
-/// When a tenant's last snapshot was taken, or found unchanged.
-pub fn last_backup(layout: &Layout, tenant: &TenantId) -> Option<Timestamp> {
-    newest(layout, tenant.as_str()).map(|record| record.time)
 }
 
 /// The snapshots that this host knows of, oldest first, of one tenant or of all and the node.

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::*;
 use crate::backup::freshness::Stale;
-use crate::backup::{Identity, NodeKey, RootKey, Silent};
+use crate::backup::{Identity, NodeKey, Progress, RootKey, Silent};
 use crate::host::dirs;
 use crate::layout::Layout;
 use crate::node::{
@@ -127,7 +127,7 @@ impl Host {
     }
 
     async fn back_up_node(&self) -> BackupReport {
-        back_up_node(&self.layout, &self.settings, Haste::None)
+        back_up_node(&self.layout, &self.settings, Haste::None, Arc::new(Silent))
             .await
             .unwrap()
     }
@@ -431,11 +431,12 @@ async fn at_shutdown_who_sends_least_comes_first_and_who_is_late_is_named() {
     }
     dirs::make(&host.layout.run_dir(), 0o755).unwrap();
     let (layout, settings) = (&host.layout, &host.settings);
+    let silent = |_: &str| -> Arc<dyn Progress> { Arc::new(Silent) };
     let deadline = layout.run_dir().join("shutdown-deadline");
 
     fs::write(&deadline, "2026-01-01T00:00:00Z").unwrap();
     let before = operator.objects("");
-    let late = final_backup(layout, settings).await.unwrap();
+    let late = final_backup(layout, settings, &silent).await.unwrap();
     assert!(late.done.is_empty(), "{late:?}");
     let missed: Vec<_> = late.missed.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(missed, ["b-quiet", "a-busy", "c-new", "(node)"]);
@@ -446,7 +447,7 @@ async fn at_shutdown_who_sends_least_comes_first_and_who_is_late_is_named() {
     );
     assert_eq!(operator.objects(""), before, "nothing was begun");
 
-    let done = final_backup(layout, settings).await.unwrap();
+    let done = final_backup(layout, settings, &silent).await.unwrap();
     assert_eq!(done.done, ["b-quiet", "a-busy", "c-new", "(node)"]);
     assert!(done.missed.is_empty(), "{done:?}");
     assert_eq!(operator.objects("/heartbeats/").len(), 1);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::ProtectError;
 use super::checks::{CheckOutcome, Checked, note_check};
+use super::forget::forget_gone;
 use super::opened::{identities, local_spec, trust};
 use super::store::{Patience, open_store};
 use super::tenant::{repositories, shown_name};
@@ -113,6 +114,11 @@ async fn verify_one(
             other => other?,
         };
         let snapshots = remote.snapshots().await?;
+        let forgotten = forget_gone(layout, name, &snapshots);
+        if let Err(error) = forgotten {
+            let error = &error as &dyn Error;
+            tracing::warn!(error, "the list of snapshots still has some that are gone");
+        }
         if snapshots.commits.is_empty() && snapshots.refused.is_empty() && is_new {
             return Ok(None);
         }

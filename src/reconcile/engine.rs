@@ -350,6 +350,7 @@ pub fn asked(
         actor,
         status: OperationStatus::Running,
         step: None,
+        progress: None,
         outcome: None,
         started_at: clock::now(),
         finished_at: None,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::state::{Operation, OperationId, OperationStatus};
+use crate::state::{Operation, OperationId, OperationProgress, OperationStatus};
 
 /// The operations at work now.
 #[derive(Default)]
@@ -24,8 +24,16 @@ impl Progress {
 
     /// Announces a step.
     pub fn step(&self, id: OperationId, step: &str) {
+        self.tell(id, step, None);
+    }
+
+    /// Announces how far the work of a step is, in words and figures.
+    pub fn tell(&self, id: OperationId, step: &str, progress: Option<OperationProgress>) {
         if let Some(sender) = self.lock().get(&id) {
-            sender.send_modify(|operation| operation.step = Some(step.to_owned()));
+            sender.send_modify(|operation| {
+                operation.step = Some(step.to_owned());
+                operation.progress = progress;
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use camino::Utf8Path;
+use jiff::Timestamp;
 
 use super::blocking;
 use super::engine::Engine;
@@ -13,6 +14,7 @@ use crate::api::{
     Document, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
     TenantUnits, Usage,
 };
+use crate::host::clock;
 use crate::layout::UnitNames;
 use crate::protect;
 use crate::quadlet::{UnitFile, UnitSet};
@@ -154,17 +156,24 @@ impl Engine {
         })
     }
 
-    /// Backups that the last look found not to be whole, and states from before a restore that still take room.
+    /// Backups that are late or that the last look found not to be whole, and states from before a restore that still take room.
     async fn backup_warnings(&self) -> Result<Vec<String>, OperationError> {
         let mut warnings = Vec::new();
+        let late_after = self.settings().backup.late_after();
+        let is_late = |at: &Timestamp| clock::now().duration_since(*at) > late_after;
         for row in self.database.tenants().await? {
             let (layout, id) = (self.layout.clone(), row.id.clone());
-            let (checks, kept) = blocking(move || {
+            let (checks, kept, last_backup) = blocking(move || {
                 let checks = protect::read_checks(&layout, id.as_str());
-                (checks, protect::kept(&layout, &id))
+                let last_backup = protect::last_backup(&layout, &id);
+                (checks, protect::kept(&layout, &id), last_backup)
             })
             .await;
             let id = row.id;
+            let late = last_backup.filter(is_late);
+            warnings.extend(late.map(|at| {
+                format!("{id}: its last good backup is of {at}; `journalctl -u 'tenantd-backup@*'` tells why")
+            }));
             warnings.extend(checks.failures().map(|why| format!("{id}: {why}")));
             warnings.extend(kept.map(|kept| {
                 format!(

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use crate::host::systemd::JobResult;
-use crate::protect;
+use crate::protect::{self, Told};
 use crate::reconcile::blocking;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::run::Run;
+use crate::state::OperationProgress;
 
 /// How often it is asked how far the unit is.
-const ASKED_EVERY: Duration = Duration::from_secs(5);
+const ASKED_EVERY: Duration = Duration::from_secs(2);
 
 /// Starts `unit` as the step `step`, and waits for its end.
 pub(super) async fn start_watched(
@@ -27,14 +28,12 @@ pub(super) async fn start_watched(
             result = &mut job => return Ok(result?),
             () = tokio::time::sleep(ASKED_EVERY) => {}
         }
-        let Some(tenant) = run.operation.tenant.clone() else {
-            continue;
-        };
-        let layout = engine.layout.clone();
-        if let Some(line) = blocking(move || protect::progress(&layout, &tenant)).await {
-            engine
-                .progress
-                .step(run.operation.id, &format!("{step}: {line}"));
+        let (layout, tenant) = (engine.layout.clone(), run.operation.tenant.clone());
+        let told = blocking(move || protect::progress(&layout, tenant.as_ref())).await;
+        if let Some(Told { line, measure }) = told {
+            let progress = Some(OperationProgress::from(&measure));
+            let step = format!("{step}: {line}");
+            engine.progress.tell(run.operation.id, &step, progress);
         }
     }
 }

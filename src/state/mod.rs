@@ -18,6 +18,6 @@ mod tenants;
 pub use audit::AuditEntry;
 pub use database::{Database, copy_database};
 pub use error::StateError;
-pub use operations::{Operation, OperationId, OperationKind, OperationStatus};
+pub use operations::{Operation, OperationId, OperationKind, OperationProgress, OperationStatus};
 pub use revisions::{MadeRevision, StoredRevision};
 pub use tenants::{TenantRow, Wanted};

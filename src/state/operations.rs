@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::database::without_sync;
 use super::tenants::timestamp;
 use super::{Database, StateError};
+use crate::backup::{Measure, Stage};
 use crate::tenant::TenantId;
 
 /// An operation's id (UUID version 7, so that ids sort by time).
@@ -71,6 +72,41 @@ pub enum OperationStatus {
     Failed,
 }
 
+/// How far the work of an operation is, in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct OperationProgress {
+    /// What is being done: `scan`, `read`, `clone`, `read-clones`, `commit`, `verify` or `restore`.
+    #[schema(value_type = String)]
+    pub phase: Stage,
+    /// Bytes done in this phase.
+    pub bytes: u64,
+    /// Bytes there are, where that is known.
+    pub total_bytes: Option<u64>,
+    /// Files done in this phase.
+    pub files: u64,
+    /// Files there are, where that is known.
+    pub total_files: Option<u64>,
+    /// Since the phase began; none in its first second.
+    pub bytes_per_second: Option<u64>,
+    /// Until the end of the phase at that rate.
+    pub seconds_left: Option<u64>,
+}
+
+impl From<&Measure> for OperationProgress {
+    fn from(measure: &Measure) -> Self {
+        Self {
+            phase: measure.stage,
+            bytes: measure.bytes,
+            total_bytes: measure.total_bytes,
+            files: measure.files,
+            total_files: measure.total_files,
+            bytes_per_second: measure.rate(),
+            seconds_left: measure.left().map(|left| left.as_secs()),
+        }
+    }
+}
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -91,6 +127,9 @@ pub struct Operation {
     pub status: OperationStatus,
     /// The step it is at, for people.
     pub step: Option<String>,
+    /// How far a backup or restore at work is; it is not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<OperationProgress>,
     /// The result, or what went wrong.
     pub outcome: Option<Value>,
     /// When it was asked for.
@@ -263,6 +302,7 @@ fn from_row(row: &rusqlite::Row<'_>) -> Result<Operation, StateError> {
         actor: text(4)?,
         status: named("an operation's status", text(5)?)?,
         step: optional(6)?,
+        progress: None,
         outcome: optional(7)?
             .map(|outcome| serde_json::from_str(&outcome))
             .transpose()

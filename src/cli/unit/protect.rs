@@ -15,7 +15,7 @@ use crate::host::freezer::Owner;
 use crate::host::systemd::{ActiveState, JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
 use crate::node::NodeSettings;
-use crate::protect::{self, BackupReport, Haste, Outcome, ProtectError, ShutdownReport};
+use crate::protect::{self, BackupReport, Haste, Outcome, ProtectError, ShutdownReport, Told};
 use crate::tenant::TenantId;
 
 /// Backups of tenants at work at a time: one reads and compresses while another waits for
@@ -51,10 +51,10 @@ pub(super) async fn backup(layout: &Layout, tenant: &TenantId) -> anyhow::Result
         tenant,
         Some(Owner::Backup),
         Haste::None,
-        told(layout, tenant),
+        told(layout, Some(tenant)),
     )
     .await;
-    protect::end_progress(layout, tenant)?;
+    protect::end_progress(layout, Some(tenant))?;
     let report = report?;
     tell(&report);
     Ok(())
@@ -62,14 +62,16 @@ pub(super) async fn backup(layout: &Layout, tenant: &TenantId) -> anyhow::Result
 
 /// Backs up the node.
 pub(super) async fn backup_node(layout: &Layout) -> anyhow::Result<()> {
-    let report = protect::back_up_node(layout, &settings(layout)?, Haste::None).await?;
-    tell(&report);
+    let settings = settings(layout)?;
+    let report = protect::back_up_node(layout, &settings, Haste::None, told(layout, None)).await;
+    protect::end_progress(layout, None)?;
+    tell(&report?);
     Ok(())
 }
 
 /// Tells how far it is in `systemctl status`, and to the daemon for those who wait.
-fn told(layout: &Layout, tenant: &TenantId) -> Arc<dyn Progress> {
-    let (layout, tenant) = (layout.clone(), tenant.clone());
+fn told(layout: &Layout, tenant: Option<&TenantId>) -> Arc<dyn Progress> {
+    let (layout, tenant) = (layout.clone(), tenant.cloned());
     Arc::new(Meter::new(
         Arc::new(SystemClock),
         TOLD_EVERY,
@@ -77,7 +79,24 @@ fn told(layout: &Layout, tenant: &TenantId) -> Arc<dyn Progress> {
             let line = progress::line(measure);
             // Who cannot be told does not change what is done.
             let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
-            let _ = protect::tell_progress(&layout, &tenant, &line);
+            let told = Told {
+                line,
+                measure: *measure,
+            };
+            let _ = protect::tell_progress(&layout, tenant.as_ref(), &told);
+        },
+    ))
+}
+
+/// Tells in `systemctl status` whose backup is how far: nobody waits for one of a host that stops.
+fn shown(name: &str) -> Arc<dyn Progress> {
+    let name = name.to_owned();
+    Arc::new(Meter::new(
+        Arc::new(SystemClock),
+        TOLD_EVERY,
+        move |measure| {
+            let line = format!("{name}: {}", progress::line(measure));
+            let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
         },
     ))
 }
@@ -136,13 +155,13 @@ pub(super) async fn backup_all(layout: &Layout) -> anyhow::Result<()> {
 
 /// The backup before the agents are stopped.
 pub(super) async fn prestop(layout: &Layout) -> anyhow::Result<()> {
-    tell_shutdown(&protect::prestop_backup(layout, &settings(layout)?).await?);
+    tell_shutdown(&protect::prestop_backup(layout, &settings(layout)?, &shown).await?);
     Ok(())
 }
 
 /// The backup after the agents have stopped.
 pub(super) async fn last(layout: &Layout) -> anyhow::Result<()> {
-    tell_shutdown(&protect::final_backup(layout, &settings(layout)?).await?);
+    tell_shutdown(&protect::final_backup(layout, &settings(layout)?, &shown).await?);
     Ok(())
 }
 
@@ -180,10 +199,10 @@ pub(super) async fn restore(
         let units = systemd.units(&[&service]).await?;
         Ok(units.iter().any(|unit| unit.active == ActiveState::Active))
     };
-    let progress = told(layout, tenant);
+    let progress = told(layout, Some(tenant));
     let restored =
         protect::restore_if_wanted(layout, &settings, tenant, is_running, progress).await;
-    if let Err(error) = protect::end_progress(layout, tenant) {
+    if let Err(error) = protect::end_progress(layout, Some(tenant)) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "an old line of progress stays"
@@ -221,6 +240,7 @@ fn exit_code(error: &ProtectError) -> u8 {
         error if error.may_pass() => 1,
         ProtectError::Restore { .. }
         | ProtectError::Stale { .. }
+        | ProtectError::Broken { .. }
         | ProtectError::NoSnapshot { .. }
         | ProtectError::NothingStored(_)
         | ProtectError::NoRepository(_)

@@ -14,8 +14,8 @@ use crate::host::podman::{self, Podman};
 use crate::host::space::{self, Space};
 use crate::host::systemd::{ActiveState, Systemd};
 use crate::layout::Layout;
-use crate::node::{NodeSettings, fitness};
-use crate::protect::{self, ProtectError};
+use crate::node::{BackupSettings, NodeSettings, fitness};
+use crate::protect::{self, Kept, ProtectError};
 use crate::quadlet::validate::Tools;
 use crate::tenant::TenantId;
 
@@ -69,8 +69,12 @@ pub struct Evidence {
     pub operator_keys_on_host: bool,
     /// Which of tenantd's own units are active.
     pub active_units: BTreeSet<String>,
-    /// Each tenant's last backup.
+    /// How often backups are made.
+    pub backup: BackupSettings,
+    /// Each tenant's last good backup.
     pub last_backups: BTreeMap<String, Option<Timestamp>>,
+    /// Tenants whose state from before a restore is kept.
+    pub kept: BTreeMap<String, Kept>,
 }
 
 /// How the object store does.
@@ -98,6 +102,7 @@ pub enum Swap {
 /// Units whose being active is looked at.
 const WATCHED: &[&str] = &[
     "tenantd-backup.timer",
+    "tenantd-drill.timer",
     "tenantd-prestop-backup.service",
     "tenantd-final-backup.service",
 ];
@@ -162,6 +167,13 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         last_backups: tenants
             .iter()
             .map(|id| (id.to_string(), protect::last_backup(layout, id)))
+            .collect(),
+        backup: settings
+            .as_ref()
+            .map_or_else(|_| BackupSettings::default(), |settings| settings.backup),
+        kept: tenants
+            .iter()
+            .filter_map(|id| Some((id.to_string(), protect::kept(layout, id)?)))
             .collect(),
     }
 }

@@ -20,8 +20,8 @@ use crate::reconcile::Engine;
 
 pub use evidence::{Evidence, Store, Swap, Witnesses};
 
-/// A backup older than this missed its hour at least once, and its second chance.
-const STALE: SignedDuration = SignedDuration::from_mins(150);
+/// The state from before a restore that is kept longer than this has been forgotten.
+const LONG_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Free share of the data disk below which backups and restores are at risk.
 const FREE_PERCENT: u64 = 10;
@@ -94,12 +94,20 @@ const CHECKS: &[Check] = &[
         judge: timer,
     },
     Check {
+        name: "drill-timer",
+        judge: drill_timer,
+    },
+    Check {
         name: "shutdown-backup",
         judge: shutdown,
     },
     Check {
         name: "backups",
         judge: backups,
+    },
+    Check {
+        name: "old-states",
+        judge: old_states,
     },
 ];
 
@@ -298,11 +306,25 @@ fn operator_keys(evidence: &Evidence) -> Finding {
 
 fn timer(evidence: &Evidence) -> Finding {
     if evidence.active_units.contains("tenantd-backup.timer") {
-        ok("backups are made every hour")
+        ok(format!(
+            "backups are made every {}",
+            evidence.backup.interval
+        ))
     } else {
         failed(
             "tenantd-backup.timer does not run: no backup is made by itself",
             "systemctl enable --now tenantd-backup.timer",
+        )
+    }
+}
+
+fn drill_timer(evidence: &Evidence) -> Finding {
+    if evidence.active_units.contains("tenantd-drill.timer") {
+        ok("backups are brought to life in a drill every month")
+    } else {
+        warning(
+            "tenantd-drill.timer does not run: nobody finds out whether an agent can live from its backup",
+            "systemctl enable --now tenantd-drill.timer",
         )
     }
 }
@@ -327,23 +349,49 @@ fn shutdown(evidence: &Evidence) -> Finding {
 }
 
 fn backups(evidence: &Evidence) -> Finding {
-    let stale = stale(&evidence.last_backups, evidence.now);
+    let late_after = evidence.backup.late_after();
+    let stale = stale(&evidence.last_backups, evidence.now, late_after);
     if stale.is_empty() {
-        ok("every tenant's last backup is recent")
+        ok("every tenant's last good backup is recent")
     } else {
         warning(
-            format!("no recent backup of {}", stale.join(", ")),
+            format!("no recent good backup of {}", stale.join(", ")),
             "tenantd backup, and see what it says",
         )
     }
 }
 
-fn stale(last: &BTreeMap<String, Option<Timestamp>>, now: Timestamp) -> Vec<&str> {
-    let is_stale = |at: &Option<Timestamp>| at.is_none_or(|at| now.duration_since(at) > STALE);
+fn stale(
+    last: &BTreeMap<String, Option<Timestamp>>,
+    now: Timestamp,
+    age: SignedDuration,
+) -> Vec<&str> {
+    let is_stale = |at: &Option<Timestamp>| at.is_none_or(|at| now.duration_since(at) > age);
     last.iter()
         .filter(|(_, at)| is_stale(at))
         .map(|(tenant, _)| tenant.as_str())
         .collect()
+}
+
+fn old_states(evidence: &Evidence) -> Finding {
+    let told = |(tenant, kept): (&String, &protect::Kept)| {
+        let days = evidence.now.duration_since(kept.since).as_hours() / 24;
+        let size = kept.bytes.div_ceil(1 << 20);
+        format!("{tenant}: {size} MiB, for {days} days")
+    };
+    let all: Vec<String> = evidence.kept.iter().map(told).collect();
+    let finding = format!("states from before a restore are kept: {}", all.join("; "));
+    let is_long = |kept: &protect::Kept| evidence.now.duration_since(kept.since) > LONG_KEPT;
+    if all.is_empty() {
+        ok("no state from before a restore takes room")
+    } else if evidence.kept.values().any(is_long) {
+        warning(
+            finding,
+            "`tenantd restore T --accept` removes one, `--undo` puts it back",
+        )
+    } else {
+        ok(finding)
+    }
 }
 
 #[cfg(test)]

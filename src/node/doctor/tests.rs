@@ -1,6 +1,9 @@
 //! Whole hosts judged, healthy and sick.
 
 use super::*;
+use crate::node::BackupSettings;
+use crate::protect::Kept;
+use crate::tenant::Period;
 
 /// Findings as a person would note them, for snapshots.
 pub(super) fn table(results: Vec<CheckResult>) -> String {
@@ -38,6 +41,7 @@ fn healthy() -> Evidence {
         operator_keys_on_host: false,
         active_units: [
             "tenantd-backup.timer",
+            "tenantd-drill.timer",
             "tenantd-prestop-backup.service",
             "tenantd-final-backup.service",
         ]
@@ -48,7 +52,53 @@ fn healthy() -> Evidence {
             Some("2026-11-21T11:00:00Z".parse().unwrap()),
         )]
         .into(),
+        backup: BackupSettings::default(),
+        kept: BTreeMap::new(),
     }
+}
+
+fn kept(since: &str) -> BTreeMap<String, Kept> {
+    let kept = Kept {
+        since: since.parse().unwrap(),
+        bytes: 3 << 30,
+    };
+    [("acme".to_owned(), kept)].into()
+}
+
+#[test]
+fn a_backup_is_late_by_its_own_interval() {
+    let at = |interval: u32| Evidence {
+        backup: BackupSettings {
+            interval: Period::from_seconds(interval),
+        },
+        last_backups: [(
+            "acme".to_owned(),
+            Some("2026-11-21T10:00:00Z".parse().unwrap()),
+        )]
+        .into(),
+        ..healthy()
+    };
+    for (interval, verdict) in [
+        (300, Verdict::Warning),
+        (3600, Verdict::Ok),
+        (86_400, Verdict::Ok),
+    ] {
+        assert_eq!(backups(&at(interval)).0, verdict, "{interval} s");
+    }
+}
+
+#[test]
+fn a_state_that_is_kept_for_long_is_complained_about() {
+    let recent = Evidence {
+        kept: kept("2026-11-20T12:00:00Z"),
+        ..healthy()
+    };
+    let (verdict, finding, _) = old_states(&recent);
+    assert_eq!(verdict, Verdict::Ok);
+    assert_eq!(
+        finding,
+        "states from before a restore are kept: acme: 3072 MiB, for 1 days"
+    );
 }
 
 #[test]
@@ -87,6 +137,7 @@ fn every_fault_has_a_finding_and_a_remedy() {
             ("beta".to_owned(), None),
         ]
         .into(),
+        kept: kept("2026-11-01T12:00:00Z"),
         ..healthy()
     };
     insta::assert_snapshot!(table(judge(&sick)));
