@@ -46,6 +46,7 @@ pub const ALL: &[&str] = &[
     "protect.exchanged",
     "protect.imported",
     "protect.kept-noted",
+    "protect.quiesced",
     "protect.restored",
     "protect.undo-noted",
     "protect.undone",

@@ -201,6 +201,11 @@ impl Layout {
         self.run_dir().join("frozen").join(tenant.as_str())
     }
 
+    /// The record of an agent that was asked to keep its files in order for a backup.
+    pub fn quiesce_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir().join("quiesced").join(tenant.as_str())
+    }
+
     /// The tenant's network namespace.
     pub fn netns(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.at("run/netns").join(format!("tenant-{tenant}"))

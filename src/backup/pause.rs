@@ -14,6 +14,16 @@ pub type PauseError = Box<dyn Error + Send + Sync>;
 /// Stops and continues whatever writes the files.
 #[async_trait]
 pub trait Pause: Send + Sync {
+    /// Asks whatever writes to put its files in order, and to keep them so until [`Self::release`]. It is called before
+    /// [`Self::pause`]; what it takes is no part of the pause. An error means that there is to be no snapshot.
+    async fn prepare(&self) -> Result<(), PauseError> {
+        Ok(())
+    }
+
+    /// Ends what [`Self::prepare`] has begun. It is called after every one of these, when all runs again, and may be called
+    /// again.
+    async fn release(&self) {}
+
     /// Returns when nothing writes any more.
     async fn pause(&self) -> Result<(), PauseError>;
     /// Lets it go on. It is called after every [`Self::pause`], also after a failed one, and
@@ -59,7 +69,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Resumes when dropped, so that a cancelled or panicking backup never leaves an agent frozen.
+/// Resumes and releases when dropped, so that a cancelled or panicking backup never leaves an agent frozen.
 pub(super) struct ResumeGuard(Option<Arc<dyn Pause>>);
 
 impl ResumeGuard {
@@ -68,13 +78,19 @@ impl ResumeGuard {
     }
 
     /// Resumes now and says how it went.
-    pub(super) async fn resume(mut self) -> Result<(), PauseError> {
-        let Some(pause) = self.0.clone() else {
-            return Ok(());
-        };
-        let result = pause.resume().await;
-        self.0 = None;
-        result
+    pub(super) async fn resume(&self) -> Result<(), PauseError> {
+        match &self.0 {
+            Some(pause) => pause.resume().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Releases, after a [`Self::resume`] that went well.
+    pub(super) async fn release(mut self) {
+        if let Some(pause) = self.0.clone() {
+            pause.release().await;
+            self.0 = None;
+        }
     }
 }
 
@@ -91,6 +107,7 @@ impl Drop for ResumeGuard {
                     "the agent could not be resumed after a broken-off backup"
                 );
             }
+            pause.release().await;
         });
     }
 }

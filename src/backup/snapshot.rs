@@ -72,6 +72,9 @@ pub enum SnapshotError {
     /// Reading the files.
     #[error("the files could not be read")]
     Capture(#[source] CaptureError),
+    /// The agent did not put its files in order, and there is to be no backup without.
+    #[error("the agent did not put its files in order, as its template says it must for a backup")]
+    Prepare(#[source] PauseError),
     /// The agent could not be paused; it was resumed.
     #[error("the agent could not be paused")]
     Pause(#[source] PauseError),
@@ -145,16 +148,22 @@ impl Run {
             self = self.step(move |run| run.capture.look(now)).await?;
         }
 
-        let start = clock.monotonic();
         let guard = ResumeGuard::new(Arc::clone(&request.pause));
+        if let Err(error) = request.pause.prepare().await {
+            guard.release().await;
+            return Err(SnapshotError::Prepare(error));
+        }
+        let start = clock.monotonic();
         if let Err(error) = request.pause.pause().await {
             guard.resume().await.map_err(SnapshotError::Resume)?;
+            guard.release().await;
             return Err(SnapshotError::Pause(error));
         }
         let time = clock.now();
         let cloned = self.step(|run| run.capture.clone_changed()).await;
         guard.resume().await.map_err(SnapshotError::Resume)?;
         let pause = clock.monotonic().saturating_sub(start);
+        guard.release().await;
         failpoint::hit("backup.after-resume");
 
         let mut run = cloned?;

@@ -74,7 +74,15 @@ pub fn ending(operation: &Operation) -> String {
         .outcome
         .as_ref()
         .is_some_and(|outcome| outcome["unchanged"] == true);
+    let is_unordered = operation
+        .outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome["quiesced"]["result"] == "failed");
     match operation.status {
+        OperationStatus::Succeeded if is_unordered => format!(
+            "{} in {took}, but the agent did not put its files in order for it",
+            done(operation.kind)
+        ),
         OperationStatus::Succeeded if is_unchanged => format!("looked in {took}: nothing newer"),
         OperationStatus::Succeeded => format!("{} in {took}", done(operation.kind)),
         OperationStatus::Failed => format!("failed after {took}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -138,9 +138,29 @@ pub async fn until_ready(
     }
 }
 
+/// Sends one request with `POST` and no body, for a 2xx answer.
+///
+/// # Errors
+/// There is none in time, or another one.
+pub async fn post(target: &Target, path: &str, limit: Duration) -> Result<(), Unready> {
+    let request = HttpProbe {
+        path: path.to_owned(),
+        json: false,
+    };
+    tokio::time::timeout(limit, connect(target, &request, Method::POST))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Unready::Silent {
+                target: target.clone(),
+                path: path.to_owned(),
+                limit,
+            })
+        })
+}
+
 /// Asks once, with `GET`. Ready means a 2xx status and, where the probe says so, a JSON body.
 pub async fn ask(target: &Target, probe: &HttpProbe, limit: Duration) -> Result<(), Unready> {
-    tokio::time::timeout(limit, ask_without_limit(target, probe))
+    tokio::time::timeout(limit, connect(target, probe, Method::GET))
         .await
         .unwrap_or_else(|_| {
             Err(Unready::Silent {
@@ -151,7 +171,7 @@ pub async fn ask(target: &Target, probe: &HttpProbe, limit: Duration) -> Result<
         })
 }
 
-async fn ask_without_limit(target: &Target, probe: &HttpProbe) -> Result<(), Unready> {
+async fn connect(target: &Target, probe: &HttpProbe, method: Method) -> Result<(), Unready> {
     let unreachable = |source| Unready::Unreachable {
         target: target.clone(),
         source,
@@ -161,16 +181,21 @@ async fn ask_without_limit(target: &Target, probe: &HttpProbe) -> Result<(), Unr
             let stream = UnixStream::connect(path.as_std_path())
                 .await
                 .map_err(unreachable)?;
-            exchange(stream, target, probe).await
+            exchange(stream, target, probe, method).await
         }
         Target::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-            exchange(stream, target, probe).await
+            exchange(stream, target, probe, method).await
         }
     }
 }
 
-async fn exchange<S>(stream: S, target: &Target, probe: &HttpProbe) -> Result<(), Unready>
+async fn exchange<S>(
+    stream: S,
+    target: &Target,
+    probe: &HttpProbe,
+    method: Method,
+) -> Result<(), Unready>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -183,7 +208,9 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| garbled(error.into()))?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "localhost")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())

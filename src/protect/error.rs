@@ -13,6 +13,7 @@ use crate::backup::{
     SealError, SnapshotError,
 };
 use crate::host::files::FileError;
+use crate::host::probe::Unready;
 use crate::node::{NodeKeyError, StoreSettingsError};
 use crate::object_store::StoreError;
 use crate::tenant::TenantId;
@@ -140,6 +141,17 @@ pub enum ProtectError {
         /// Where.
         #[source]
         source: Broken,
+    },
+    /// An agent was not told that a backup is over.
+    #[error(
+        "the agent of tenant {tenant} was not told that its backup is over; it may still hold back what it would write"
+    )]
+    NotReleased {
+        /// The tenant.
+        tenant: TenantId,
+        /// What it answered.
+        #[source]
+        source: Box<Unready>,
     },
     /// The node's heartbeat was not stored.
     #[error("the node's heartbeat, which says what the newest snapshots are, was not stored")]

@@ -21,6 +21,7 @@ mod node_restore;
 mod opened;
 mod order;
 mod prune;
+mod quiesce;
 mod report;
 mod restore;
 mod restore_apart;
@@ -51,6 +52,7 @@ pub use node_restore::restore_node;
 pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};
+pub use quiesce::{Quiesced, release_abandoned};
 pub use report::{
     BackupReport, Outcome, Told, end_progress, progress, read_report, take_restore_report,
     tell_progress,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ProtectError;
+use super::quiesce::Quiesced;
 use crate::backup::Measure;
 use crate::host::{dirs, files};
 use crate::layout::Layout;
@@ -32,6 +33,9 @@ pub struct BackupReport {
     pub pause_us: u64,
     /// Sockets, pipes and devices that were left out.
     pub skipped: u64,
+    /// Whether the agent put its files in order for it, where it was to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesced: Option<Quiesced>,
 }
 
 /// Whether a backup stored anything.

@@ -9,6 +9,7 @@ use super::exchange::has_state;
 use super::forks;
 use super::freeze::FreezePause;
 use super::last_good::note_good;
+use super::quiesce;
 use super::report::{BackupReport, Outcome, write_report};
 use super::store::{Patience, check_home, note_home, open_store};
 use crate::api::SnapshotSummary;
@@ -128,8 +129,15 @@ pub async fn back_up_tenant(
         // An empty snapshot would be the newest, and a restore would take it.
         return Err(ProtectError::EmptyState(tenant.clone()));
     }
-    let pause: Arc<dyn Pause> = match owner {
-        Some(owner) => Arc::new(FreezePause::new(layout, tenant, owner)),
+    let freeze = owner.map(|owner| {
+        // At shutdown the agent is about to end by itself, and there is no time to ask.
+        let calls = (haste == Haste::None)
+            .then(|| quiesce::calls(layout, tenant))
+            .flatten();
+        Arc::new(FreezePause::new(layout, tenant, owner, calls))
+    });
+    let pause: Arc<dyn Pause> = match &freeze {
+        Some(freeze) => Arc::clone(freeze) as _,
         None => Arc::new(NobodyWrites),
     };
     let source = Source {
@@ -138,7 +146,8 @@ pub async fn back_up_tenant(
         clones: &layout.clone_dir(tenant),
         labels: [("kind", "tenant"), ("tenant", tenant.as_str())],
     };
-    let report = snapshot(layout, settings, source, pause, haste, progress).await?;
+    let mut report = snapshot(layout, settings, source, pause, haste, progress).await?;
+    report.quiesced = freeze.and_then(|freeze| freeze.quiesced());
     write_report(layout, Some(tenant), &report)?;
     Ok(report)
 }
@@ -220,6 +229,7 @@ pub(super) async fn snapshot(
         },
         pause_us: capture.pause_us,
         skipped: skipped.sockets + skipped.fifos + skipped.devices,
+        quiesced: None,
     })
 }
 

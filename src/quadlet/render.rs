@@ -134,6 +134,7 @@ fn runtime_json(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
         start_timeout_seconds: spec.start_probe.timeout.seconds(),
         wake: spec.wake,
         state: spec.state.clone(),
+        quiesce: spec.quiesce.clone(),
     };
     let json = serde_json::to_string_pretty(&runtime);
     // Strings, numbers and lists always serialise.

@@ -4,7 +4,7 @@
 use camino::Utf8Path;
 
 use super::plan::Limits;
-use super::tables::{Container, Env, Ingress, Mounts, Probes, Stop};
+use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Quiesce, Stop};
 use super::{Problem, Size};
 
 /// The tables of a spec, of a template, or of one over the other.
@@ -15,6 +15,7 @@ pub struct Tables<'a> {
     pub probes: &'a Probes,
     pub state: &'a Mounts,
     pub cache: &'a Mounts,
+    pub backup: &'a Backup,
     pub stop: &'a Stop,
 }
 
@@ -25,6 +26,7 @@ pub fn tables(tables: &Tables<'_>) -> Vec<Problem> {
     findings.extend(port(tables.ingress));
     findings.extend(probes(tables.probes));
     findings.extend(mounts(tables));
+    findings.extend(quiesce(&tables.backup.quiesce));
     findings.extend(stop(tables.stop));
     findings
 }
@@ -192,21 +194,39 @@ fn probes(probes: &Probes) -> Vec<Problem> {
         ("live", &probes.live),
         ("idle", &probes.idle),
     ] {
-        if let Some(path) = &probe.path
-            && (!path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic()))
-        {
-            findings.push(Problem::at(
-                ["probes", key, "path"],
-                format!(
-                    "{path:?} is not the path of a URL: it must start with `/` and have no spaces"
-                ),
-            ));
-        }
+        findings.extend(url_path(&["probes", key, "path"], probe.path.as_ref()));
         for (what, period) in [("timeout", probe.timeout), ("interval", probe.interval)] {
             if period.is_some_and(|period| period.seconds() == 0 || period.seconds() > 86_400) {
                 findings.push(Problem::at(["probes", key, what], "must be from 1s to 1d"));
             }
         }
+    }
+    findings
+}
+
+fn url_path(field: &[&str], path: Option<&String>) -> Option<Problem> {
+    let path = path?;
+    let is_path = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
+    (!is_path).then(|| {
+        Problem::at(
+            field.iter().copied(),
+            format!("{path:?} is not the path of a URL: it must start with `/` and have no spaces"),
+        )
+    })
+}
+
+fn quiesce(quiesce: &Quiesce) -> Vec<Problem> {
+    let at = |key| ["backup", "quiesce", key];
+    let paths = [("begin", &quiesce.begin), ("end", &quiesce.end)];
+    let mut findings: Vec<Problem> = paths
+        .into_iter()
+        .filter_map(|(key, path)| url_path(&at(key), path.as_ref()))
+        .collect();
+    if quiesce
+        .timeout
+        .is_some_and(|timeout| !(1..=60).contains(&timeout.seconds()))
+    {
+        findings.push(Problem::at(at("timeout"), "must be from 1s to 1min"));
     }
     findings
 }

@@ -37,7 +37,7 @@ pub use problem::{Place, Problem, Problems};
 pub use resolve::resolve;
 pub use resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
 pub use revision::{Revision, RevisionNumber};
-pub use runtime::{HttpProbe, Runtime, StateMount, WakeMode};
+pub use runtime::{HttpProbe, QuiesceCalls, Runtime, StateMount, WakeMode};
 pub use size::{Size, SizeError};
 pub use source::{MAX_BYTES, Source};
 pub use spec::Spec;

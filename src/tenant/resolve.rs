@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::check;
 use super::resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
-use super::tables::{Mounts, Over, Probe};
-use super::{HttpProbe, Period, Plan, Problem, Spec, StateMount, Template};
+use super::tables::{Mounts, Over, Probe, Quiesce};
+use super::{HttpProbe, Period, Plan, Problem, QuiesceCalls, Spec, StateMount, Template};
 
 /// Longest wait for the start probe, where the template says nothing.
 const START_TIMEOUT: Period = Period::from_seconds(120);
@@ -14,6 +14,8 @@ const START_TIMEOUT: Period = Period::from_seconds(120);
 const LIVE_INTERVAL: Period = Period::from_seconds(30);
 /// Longest wait for one answer of the live probe.
 const LIVE_TIMEOUT: Period = Period::from_seconds(10);
+/// Longest wait for the answer of an agent that is to put its files in order.
+const QUIESCE_TIMEOUT: Period = Period::from_seconds(10);
 /// Time to end; with the margin for Podman it stays below Fedora's 45 s.
 const STOP_TIMEOUT: Period = Period::from_seconds(30);
 
@@ -32,6 +34,7 @@ pub fn resolve(
     let probes = spec.probes.clone().over(template.probes.clone());
     let state = spec.state.clone().over(template.state.clone());
     let cache = spec.cache.clone().over(template.cache.clone());
+    let backup = spec.backup.clone().over(template.backup.clone());
     let stop = spec.stop.clone().over(template.stop.clone());
     let env = spec.env.clone().over(template.env.clone());
 
@@ -43,6 +46,7 @@ pub fn resolve(
         probes: &probes,
         state: &state,
         cache: &cache,
+        backup: &backup,
         stop: &stop,
     }));
     let mut missing = |field: &[&str], what: &str, example: &str| {
@@ -109,6 +113,7 @@ pub fn resolve(
         idle_probe: http(&probes.idle),
         state: named(state),
         cache: named(cache),
+        quiesce: quiesce(backup.quiesce),
         stop: ResolvedStop {
             timeout: stop.timeout.unwrap_or(STOP_TIMEOUT),
             signal: stop.signal,
@@ -162,6 +167,15 @@ fn http(probe: &Probe) -> Option<HttpProbe> {
     probe.path.clone().map(|path| HttpProbe {
         path,
         json: probe.json.unwrap_or(false),
+    })
+}
+
+fn quiesce(quiesce: Quiesce) -> Option<QuiesceCalls> {
+    Some(QuiesceCalls {
+        begin: quiesce.begin?,
+        end: quiesce.end,
+        timeout_seconds: quiesce.timeout.unwrap_or(QUIESCE_TIMEOUT).seconds(),
+        required: quiesce.required.unwrap_or(false),
     })
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{Env, KillMode, User};
 use super::{
-    Capability, HttpProbe, ImageRef, Limits, Period, Size, StateMount, TenantId, WakeMode,
+    Capability, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, Size, StateMount, TenantId,
+    WakeMode,
 };
 
 /// One tenant, completely described. Made by [`super::resolve`] only, so that its values keep
@@ -65,6 +66,9 @@ pub struct ResolvedSpec {
     pub state: Vec<StateMount>,
     /// Kept but not backed up, sorted by name; the name is the directory's below `cache/`.
     pub cache: Vec<StateMount>,
+    /// What the agent is asked around the pause of a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesce: Option<QuiesceCalls>,
     /// How the agent ends.
     pub stop: ResolvedStop,
     /// What it may use.

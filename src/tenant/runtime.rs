@@ -27,6 +27,24 @@ pub struct Runtime {
     pub wake: WakeMode,
     /// Directories below `state/` that are backed up and mounted.
     pub state: Vec<StateMount>,
+    /// What the agent is asked around the pause of a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesce: Option<QuiesceCalls>,
+}
+
+/// The requests (POST, through the tenant's ingress) by which an agent puts its files in order for a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct QuiesceCalls {
+    /// Path and query of the one before the pause.
+    pub begin: String,
+    /// Path and query of the one after it, if there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Longest wait for either answer, in seconds.
+    pub timeout_seconds: u32,
+    /// Whether there is no backup without the agent's consent.
+    pub required: bool,
 }
 
 /// An HTTP request whose answer says how the agent is.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::source::Source;
-use super::tables::{Container, Env, Ingress, Mounts, Probes, Stop};
+use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
 use super::{ImageRef, Problems, TenantId, WakeMode};
 
 /// One tenant, as its operator wants it.
@@ -46,6 +46,9 @@ pub struct Spec {
     /// Directories that are kept on this host but can be rebuilt, by name.
     #[serde(default)]
     pub cache: Mounts,
+    /// What a backup asks of the agent.
+    #[serde(default)]
+    pub backup: Backup,
     /// How the agent ends.
     #[serde(default)]
     pub stop: Stop,
@@ -73,6 +76,7 @@ impl Spec {
                 probes: &spec.probes,
                 state: &spec.state,
                 cache: &spec.cache,
+                backup: &spec.backup,
                 stop: &spec.stop,
             })
         })

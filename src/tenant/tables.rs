@@ -161,6 +161,36 @@ pub struct Mount {
 
 over!(Mount { leaf: path; deep: });
 
+/// `[backup]`: what a backup asks of the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Backup {
+    /// Two requests to the agent, before it is paused and after it runs again.
+    pub quiesce: Quiesce,
+}
+
+over!(Backup { leaf: ; deep: quiesce });
+
+/// `[backup.quiesce]`: HTTP requests (POST) by which the agent puts its files in order for a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Quiesce {
+    /// Path and query of the request before the pause; none is made when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begin: Option<String>,
+    /// Path and query of the request after it, whatever became of the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Longest wait for either answer, at most a minute (default 10s).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// No backup is made unless the agent agrees (default false: it is made as after a power cut).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required: Option<bool>,
+}
+
+over!(Quiesce { leaf: begin, end, timeout, required; deep: });
+
 /// `[stop]`: how the agent ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::source::Source;
-use super::tables::{Container, Env, Ingress, Mounts, Probes, Stop};
+use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
 use super::{ImageRef, Problems};
 
 /// A kind of agent.
@@ -39,6 +39,9 @@ pub struct Template {
     /// Directories that are kept on this host but can be rebuilt, by name.
     #[serde(default)]
     pub cache: Mounts,
+    /// What a backup asks of the agent.
+    #[serde(default)]
+    pub backup: Backup,
     /// How the agent ends.
     #[serde(default)]
     pub stop: Stop,
@@ -59,6 +62,7 @@ impl Template {
                 probes: &template.probes,
                 state: &template.state,
                 cache: &template.cache,
+                backup: &template.backup,
                 stop: &template.stop,
             }));
             findings

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::{Catalog, Problems, ResolvedSpec, Source, Template};
+use super::{Catalog, Problems, QuiesceCalls, ResolvedSpec, Source, Template};
 
 fn resolve(text: &str) -> Result<ResolvedSpec, Problems> {
     let source = Source::new("acme.toml", text);
@@ -123,6 +123,40 @@ path = "relative"
 #[case::own_variable("own_variable", &generic("env.TENANTD_TOKEN = \"x\""))]
 fn a_wrong_spec_is_refused_in_plain_words(#[case] name: &str, #[case] text: &str) {
     insta::assert_snapshot!(name, refusal(text));
+}
+
+#[test]
+fn a_spec_says_how_its_agent_is_quiesced() {
+    let asked = |more: &str| resolve(&generic(more)).unwrap().quiesce;
+    assert_eq!(asked(""), None);
+    assert_eq!(asked("backup.quiesce.end = \"/resume\"\n"), None);
+    let calls = QuiesceCalls {
+        begin: "/quiesce".to_owned(),
+        end: Some("/resume?now=1".to_owned()),
+        timeout_seconds: 10,
+        required: false,
+    };
+    let text = "[backup.quiesce]\nbegin = \"/quiesce\"\nend = \"/resume?now=1\"\n";
+    assert_eq!(asked(text), Some(calls.clone()));
+    let strict = QuiesceCalls {
+        timeout_seconds: 60,
+        required: true,
+        ..calls
+    };
+    assert_eq!(
+        asked(&format!("{text}timeout = \"1min\"\nrequired = true\n")),
+        Some(strict)
+    );
+}
+
+#[rstest]
+#[case("begin = \"quiesce\"", "is not the path of a URL")]
+#[case("end = \"/a b\"", "is not the path of a URL")]
+#[case("timeout = \"2min\"", "must be from 1s to 1min")]
+#[case("timeout = \"0s\"", "must be from 1s to 1min")]
+fn what_an_agent_cannot_be_asked_is_refused(#[case] line: &str, #[case] why: &str) {
+    let told = refusal(&generic(&format!("[backup.quiesce]\n{line}\n")));
+    assert!(told.contains(why), "{told}");
 }
 
 #[test]

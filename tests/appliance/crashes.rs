@@ -8,6 +8,7 @@ use tenantd::failpoint;
 
 use crate::drill::{has_no_way_out, nothing_is_left};
 use crate::host::{Host, LIMIT, fake, fake_with, on_host};
+use crate::quiesce::{is_released, quiesced_by};
 
 /// What passes a point, and so is cut short there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,7 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("protect.exchanged", &[Restore]),
     ("protect.imported", &[Import]),
     ("protect.kept-noted", &[Restore]),
+    ("protect.quiesced", &[Backup]),
     ("operation.restore-ordered", &[Restore]),
     ("protect.restored", &[Restore]),
     ("protect.undo-noted", &[Undo]),
@@ -198,7 +200,7 @@ fn a_tenant_is_changed_although_tenantd_is_killed_at_every_point() {
 #[test]
 fn a_backup_that_is_killed_at_any_point_is_made_good_by_the_next() {
     on_host("killed-backup", |host| {
-        host.apply(&fake("acme"))?;
+        host.apply(&fake_with("acme", &quiesced_by("/write?name=quiesced")))?;
         host.tenantd(["backup", "acme"])?;
         let agent = host.property("tenant-acme.service", "MainPID")?;
         for point in points(Backup) {
@@ -208,6 +210,7 @@ fn a_backup_that_is_killed_at_any_point_is_made_good_by_the_next() {
             })?;
             settled(host)?;
             not_frozen(host).with_context(|| format!("{point} in a backup"))?;
+            is_released(host).with_context(|| format!("{point} in a backup"))?;
 
             host.tenantd(["backup", "acme"])
                 .with_context(|| format!("after {point}"))?;

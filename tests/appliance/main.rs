@@ -20,6 +20,7 @@ mod life;
 mod machine;
 mod node;
 mod often;
+mod quiesce;
 mod reboots;
 mod refusals;
 mod registry;

@@ -25,6 +25,7 @@ use crate::host::probe::{self, Target};
 use crate::host::systemd::{ActiveState, JobResult, Systemd};
 use crate::host::{files, netns};
 use crate::layout::{Layout, UnitNames};
+use crate::protect::release_abandoned;
 use crate::tenant::{Runtime, TenantId, WakeMode};
 
 /// Longest `runtime.json` or `held` file that is read.
@@ -288,6 +289,7 @@ fn sleep(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
 
 fn thaw(layout: &Layout, owner: Option<Owner>, tenant: Option<TenantId>) -> anyhow::Result<()> {
     let freezer = Freezer::new(layout.clone());
+    let only = tenant.clone();
     let tenants = match tenant {
         Some(tenant) => vec![tenant],
         None => freezer.recorded()?,
@@ -308,12 +310,18 @@ fn thaw(layout: &Layout, owner: Option<Owner>, tenant: Option<TenantId>) -> anyh
             }
         }
     }
+    // An agent answers only once it is thawed; one that is about to be stopped is not asked.
+    let released = if owner.is_some() {
+        block_on(async { Ok(release_abandoned(layout, only.as_ref()).await?) })
+    } else {
+        Ok(())
+    };
     ensure!(
         failed == 0,
         "{failed} of {} tenants could not be thawed",
         tenants.len()
     );
-    Ok(())
+    released
 }
 
 fn await_start(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {

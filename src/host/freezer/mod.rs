@@ -192,6 +192,14 @@ impl Freezer {
         record::remove(&self.layout, tenant)
     }
 
+    /// Whether the tenant's container runs.
+    ///
+    /// # Errors
+    /// The control groups cannot be read.
+    pub fn is_running(&self, tenant: &TenantId) -> Result<bool, FreezeError> {
+        Ok(cgroup::find(&self.layout, tenant)?.is_some())
+    }
+
     /// Who froze the tenant, if anybody has.
     pub fn record(&self, tenant: &TenantId) -> Result<Option<Record>, FreezeError> {
         record::read(&self.layout, tenant)
