@@ -1,6 +1,8 @@
 //! Reading an object by the digest in its name, whatever was done to the name since it was stored.
 //! A key that cannot delete can still hide and overwrite; the version whose bytes fit is behind that.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::FORMAT_VERSION;
@@ -133,7 +135,8 @@ async fn read_twice(store: &dyn ObjectStore, version: &ObjectVersion) -> Result<
     Ok(bytes)
 }
 
-fn description(bytes: &[u8]) -> Option<RepositoryObject> {
+/// What an object says that a repository is; `None` where it is no such object, or of another version.
+pub(super) fn description(bytes: &[u8]) -> Option<RepositoryObject> {
     serde_json::from_slice(bytes)
         .ok()
         .filter(|object: &RepositoryObject| {
@@ -218,4 +221,28 @@ pub(super) async fn list_names(
     let mut names: Vec<String> = all.map(|object| object.name).collect();
     names.dedup();
     Ok(names)
+}
+
+/// The names below a prefix, of hidden objects too: what was stored first comes first, so that nobody can
+/// bury it. Of what is longer than `limit` in every version nothing is said.
+///
+/// # Errors
+/// The store cannot be listed; where only the key may not list versions, the order is that of names.
+pub(super) async fn oldest_names(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    limit: u64,
+) -> Result<Vec<String>, StoreError> {
+    let mut versions = match store.list_versions(prefix).await {
+        Ok(versions) => versions,
+        Err(error) if error.kind == StoreErrorKind::Denied => {
+            return list_names(store, prefix).await;
+        }
+        Err(error) => return Err(error),
+    };
+    versions.retain(|version| !version.is_delete_marker && version.size <= limit);
+    versions.sort_by_key(|version| version.modified);
+    let mut seen = HashSet::new();
+    let names = versions.into_iter().map(|version| version.name);
+    Ok(names.filter(|name| seen.insert(name.clone())).collect())
 }

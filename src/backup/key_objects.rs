@@ -18,8 +18,9 @@ use crate::object_store::{Collector, Deleted, ObjectVersion, StoreError, StoreEr
 
 /// Whom the keys are wrapped for, in the local directory: the age file itself does not tell.
 const RECIPIENTS: &str = "recipients.json";
-/// More key objects than this, with all versions, are not one repository's.
-const MAX_VERSIONS: usize = 1024;
+/// So many versions of key objects are tried for one that fits, the oldest first: nobody can store
+/// something before what is there.
+const MAX_TRIED: usize = 1024;
 
 /// Why keys were not wrapped anew.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +188,10 @@ async fn unwrap(
     if let Some(keys) = own.and_then(|sealed| fitting(&sealed)) {
         return Ok(keys);
     }
-    for version in versions.iter().filter(|version| !version.is_delete_marker) {
+    let mut candidates: Vec<_> = versions.iter().collect();
+    candidates.retain(|version| !version.is_delete_marker && version.size <= MAX_KEYS);
+    candidates.sort_by_key(|version| version.modified);
+    for version in candidates.into_iter().take(MAX_TRIED) {
         if let Ok(sealed) = store.get_version(version, MAX_KEYS).await
             && let Some(keys) = fitting(&sealed)
         {
@@ -210,13 +214,12 @@ pub async fn erase(
     remove(store, &versions, dry_run).await
 }
 
+/// All of them, however many somebody has added: what is not looked at would be left and not be said.
 async fn versions(
     store: &Arc<dyn Collector>,
     names: ObjectNames,
 ) -> Result<Vec<ObjectVersion>, StoreError> {
-    let mut versions = store.list_versions(&names.keys_prefix()).await?;
-    versions.truncate(MAX_VERSIONS);
-    Ok(versions)
+    store.list_versions(&names.keys_prefix()).await
 }
 
 async fn remove(

@@ -2,18 +2,15 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 use tenantd::backup::freshness::{Demands, Evidence, Stale, Word, judge};
 use tenantd::backup::{
     CommitName, Head, HeartbeatName, NodeKey, Repository, RootKey, SignedHeartbeat, Signer,
     SnapshotOutcome, known_head,
 };
-use tenantd::object_store::{ObjectInfo, ObjectStore, ObjectVersion, StoreError};
 
+use super::bucket::{Bucket, Counts};
 use super::collect::{GRACE_HOURS, Yard};
 use super::world::World;
 
@@ -54,72 +51,18 @@ async fn write(world: &World, content: &str) -> CommitName {
     world.snapshot().await.name()
 }
 
-/// Counts what is asked of a store.
-#[derive(Debug)]
-struct Counted {
-    inner: Arc<dyn ObjectStore>,
-    puts: AtomicUsize,
-    reads: AtomicUsize,
-}
-
-#[async_trait]
-impl ObjectStore for Counted {
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.puts.fetch_add(1, Ordering::SeqCst);
-        self.inner.put(name, bytes).await
-    }
-
-    async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.get(name, limit).await
-    }
-
-    async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.head(name).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.list(prefix).await
-    }
-
-    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.get_range(name, offset, length).await
-    }
-
-    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.list_versions(prefix).await
-    }
-
-    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.get_version(version, limit).await
-    }
-}
-
 #[tokio::test]
 async fn an_interval_without_changes_costs_one_put_and_nothing_else() {
-    let mut tenants: Vec<World> = (0..3).map(|_| World::new()).collect();
-    let mut node = World::new();
-    for world in tenants.iter_mut().chain([&mut node]) {
+    let bucket = Bucket::start().await;
+    let mut worlds: Vec<World> = (0..4).map(|_| World::new()).collect();
+    for world in &mut worlds {
+        world.store = Arc::new(bucket.store());
         write(world, "content").await;
     }
-    let counted = |world: &mut World| {
-        let store = Arc::new(Counted {
-            inner: Arc::clone(&world.store),
-            puts: AtomicUsize::new(0),
-            reads: AtomicUsize::new(0),
-        });
-        world.store = Arc::clone(&store) as Arc<dyn ObjectStore>;
-        store
-    };
-    let stores: Vec<_> = tenants.iter_mut().chain([&mut node]).map(counted).collect();
+    bucket.counted();
 
     let mut heads = Vec::new();
-    for world in tenants.iter().chain([&node]) {
+    for world in &worlds {
         assert!(matches!(
             world.outcome().await,
             SnapshotOutcome::Unchanged(_)
@@ -128,14 +71,17 @@ async fn an_interval_without_changes_costs_one_put_and_nothing_else() {
         heads.extend(head.map(|(repository, name)| Head::new(repository, name)));
     }
     assert_eq!(heads.len(), 4);
-    let repository = node.repository().await;
-    let signer = node.signer();
+    // The last is the node's own.
+    let repository = worlds[3].repository().await;
+    let signer = worlds[3].signer();
     let beat = repository.beat(heads, &signer, Timestamp::now()).await;
     assert_eq!(beat.unwrap().heartbeat.heads.len(), 4);
 
-    let sum = |count: fn(&Counted) -> usize| stores.iter().map(|store| count(store)).sum::<usize>();
-    assert_eq!(sum(|store| store.puts.load(Ordering::SeqCst)), 1);
-    assert_eq!(sum(|store| store.reads.load(Ordering::SeqCst)), 0);
+    let expected = Counts {
+        put: 1,
+        ..Counts::default()
+    };
+    assert_eq!(bucket.counted(), expected);
 }
 
 #[tokio::test]

@@ -3,64 +3,17 @@
 use std::fs;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use tenantd::backup::{
-    Identity, Removal, RepositorySpec, RewrapError, Rewrapped, erase, read_local_spec, rewrap,
+    Digest, Identity, Removal, RepositorySpec, RewrapError, Rewrapped, erase, read_local_spec,
+    rewrap,
 };
-use tenantd::object_store::{
-    Collector, Deleted, ObjectInfo, ObjectStore, ObjectVersion, StoreError, StoreErrorKind,
-};
+use tenantd::object_store::{Collector, ObjectStore as _};
 
+use super::bucket::Bucket;
+use super::bucket_faults::Tenant;
 use super::collect::Yard;
-use super::shelf::Handle;
-
-/// A store whose key may write and not delete.
-#[derive(Debug)]
-struct Denying(Arc<Handle>);
-
-#[async_trait]
-impl ObjectStore for Denying {
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.put(name, bytes).await
-    }
-
-    async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
-        self.0.get(name, limit).await
-    }
-
-    async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        self.0.head(name).await
-    }
-
-    async fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StoreError> {
-        self.0.get_range(name, offset, length).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.0.list(prefix).await
-    }
-
-    async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
-        self.0.list_versions(prefix).await
-    }
-
-    async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
-        self.0.get_version(version, limit).await
-    }
-}
-
-#[async_trait]
-impl Collector for Denying {
-    async fn delete_version(&self, version: &ObjectVersion) -> Result<Deleted, StoreError> {
-        Err(StoreError {
-            action: "deleting",
-            place: version.name.clone(),
-            kind: StoreErrorKind::Denied,
-            source: None,
-        })
-    }
-}
 
 async fn yard() -> (Yard, RepositorySpec, String) {
     let mut yard = Yard::new(0, 1);
@@ -99,13 +52,29 @@ async fn what_object_lock_holds_is_left_and_said() {
     assert!(yard.world.try_restore(None, "restored").await.is_err());
 }
 
+/// A tenant with a snapshot in the bucket.
+async fn tenant() -> (Tenant, RepositorySpec) {
+    let mut tenant = Tenant::new().await;
+    fs::create_dir(tenant.world.state().join("notes")).unwrap();
+    tenant.change(0);
+    tenant.back_up().await.unwrap();
+    let spec = read_local_spec(&tenant.world.local()).unwrap().unwrap();
+    (tenant, spec)
+}
+
+/// How many versions of key objects there are.
+async fn in_bucket(bucket: &Bucket, spec: &RepositorySpec) -> usize {
+    let prefix = format!("{}/keys/", spec.prefix);
+    bucket.store().list_versions(&prefix).await.unwrap().len()
+}
+
 #[tokio::test]
 async fn a_key_that_may_not_delete_wraps_anew_and_says_what_it_left() {
-    let (mut yard, spec, _) = yard().await;
+    let (mut tenant, spec) = tenant().await;
     let next = Identity::generate();
-    let denying: Arc<dyn Collector> = Arc::new(Denying(yard.shelf.handle(None)));
+    let denied: Arc<dyn Collector> = Arc::new(tenant.bucket.store());
     let recipients = [next.recipient()];
-    let (local, operator) = (yard.world.local(), yard.world.operator.clone());
+    let (local, operator) = (tenant.world.local(), tenant.world.operator.clone());
     let rewrapped = async |store: &Arc<dyn Collector>, identity: &Identity| {
         rewrap(store, &local, &spec, identity, &recipients, false).await
     };
@@ -114,20 +83,70 @@ async fn a_key_that_may_not_delete_wraps_anew_and_says_what_it_left() {
         denied: true,
         ..Removal::default()
     };
-    let end = rewrapped(&denying, &operator).await.unwrap();
+    let end = rewrapped(&denied, &operator).await.unwrap();
     assert_eq!(end, Rewrapped::Anew { old: left });
-    assert_eq!(keys(&yard), 2);
+    assert_eq!(in_bucket(&tenant.bucket, &spec).await, 2);
     // Again with one that may: no third object is made, and the identity is not needed any more.
-    let admin: Arc<dyn Collector> = yard.shelf.handle(None);
+    let admin: Arc<dyn Collector> = Arc::new(tenant.bucket.admin());
     let end = rewrapped(&admin, &Identity::generate()).await.unwrap();
     assert!(matches!(end, Rewrapped::Anew { old } if old.is_complete() && old.removed == 1));
     assert_eq!(
         rewrapped(&admin, &next).await.unwrap(),
         Rewrapped::Unchanged
     );
-    assert!(yard.world.try_restore(None, "restored").await.is_err());
-    yard.world.operator = next;
-    yard.check().await;
+    let restored = tenant.world.try_restore(None, "restored").await;
+    assert!(restored.is_err(), "the old identity still reads it");
+    tenant.world.operator = next;
+    tenant.check().await;
+}
+
+/// Junk that sorts before every real key object, as whoever has the node's key can store it.
+async fn bury(bucket: &Bucket, spec: &RepositorySpec, count: usize) {
+    let store = bucket.store();
+    stream::iter(0..count)
+        .for_each_concurrent(8, async |number| {
+            let name = format!("{}/keys/{number:064x}.age", spec.prefix);
+            store.put(&name, Bytes::from_static(b"junk")).await.unwrap();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn no_number_of_other_objects_keeps_a_key_from_being_read_or_erased() {
+    const JUNK: usize = 1100;
+    let (mut tenant, spec) = tenant().await;
+    let bucket = tenant.bucket.clone();
+    bury(&bucket, &spec, JUNK).await;
+    tenant.check().await;
+
+    // Nothing may go, and that is said of all there is.
+    let denied: Arc<dyn Collector> = Arc::new(bucket.store());
+    let removal = erase(&denied, spec.prefix, false).await.unwrap();
+    assert_eq!((removal.removed, removal.left), (0, JUNK as u64 + 1));
+    assert!(removal.denied && !removal.is_complete());
+    tenant.check().await;
+
+    // A rotation reads what is buried, also where this host has lost its copy, and leaves one object.
+    let admin: Arc<dyn Collector> = Arc::new(bucket.admin());
+    let (local, operator) = (tenant.world.local(), tenant.world.operator.clone());
+    fs::remove_file(local.join("keys.age")).unwrap();
+    let next = Identity::generate();
+    let recipients = [next.recipient()];
+    let end = rewrap(&admin, &local, &spec, &operator, &recipients, false).await;
+    assert!(
+        matches!(end, Ok(Rewrapped::Anew { old }) if old.removed == JUNK as u64 + 1),
+        "{end:?}"
+    );
+    assert_eq!(in_bucket(&bucket, &spec).await, 1);
+    tenant.world.operator = next;
+    tenant.check().await;
+
+    bury(&bucket, &spec, JUNK).await;
+    let removal = erase(&admin, spec.prefix, false).await.unwrap();
+    assert_eq!((removal.removed, removal.left), (JUNK as u64 + 1, 0));
+    assert_eq!(in_bucket(&bucket, &spec).await, 0);
+    let restored = tenant.world.try_restore(None, "restored").await;
+    assert!(restored.is_err(), "what was erased can be read");
 }
 
 #[tokio::test]
@@ -141,11 +160,7 @@ async fn forged_key_objects_are_not_taken_and_go() {
             &[yard.world.operator.recipient(), attacker.recipient()],
         )
         .unwrap();
-    let name = format!(
-        "{}/keys/{}.age",
-        spec.prefix,
-        tenantd::backup::Digest::of(&forged)
-    );
+    let name = format!("{}/keys/{}.age", spec.prefix, Digest::of(&forged));
     yard.world.store.put(&name, forged.into()).await.unwrap();
     // For a restore the signed commit says which keys are the right ones.
     yard.check().await;

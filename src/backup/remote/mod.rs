@@ -16,7 +16,7 @@ pub use self::error::RemoteError;
 pub use self::snapshots::{RefusedCommit, Snapshots};
 use super::certificate::Trust;
 use super::commit::{CommitError, MAX_COMMIT, ObjectRef, SignedCommit};
-use super::fetch::{FetchError, fetch, fetch_description, list_names};
+use super::fetch::{FetchError, fetch, fetch_description, list_names, oldest_names};
 use super::heartbeat::{MAX_HEARTBEAT, SignedHeartbeat};
 use super::id::{BucketPrefix, Digest, RepositoryId};
 use super::names::{CommitName, HeartbeatName, ObjectNames};
@@ -31,9 +31,10 @@ use crate::object_store::{ObjectStore, StoreErrorKind};
 const MAX_BEATS: usize = 256;
 /// Small objects that are read at the same time.
 const READERS: usize = 16;
-/// More commits or keys than this are not one repository's.
+/// More commits than this are not one repository's.
 const MAX_LISTED: usize = 200_000;
-const MAX_KEY_OBJECTS: usize = 64;
+/// So many key objects are tried, the oldest first.
+const MAX_KEY_OBJECTS: usize = 1024;
 
 /// A repository in an object store, opened for reading.
 #[derive(Debug, Clone)]
@@ -207,7 +208,7 @@ impl RemoteRepository {
         identities: &[Identity],
     ) -> Result<RepositoryKeys, RemoteError> {
         let prefix = self.names.keys_prefix();
-        let names = list_names(self.store.as_ref(), &prefix)
+        let names = oldest_names(self.store.as_ref(), &prefix, MAX_KEYS)
             .await
             .map_err(RemoteError::Store)?;
         for name in names.iter().take(MAX_KEY_OBJECTS) {
@@ -343,7 +344,7 @@ impl RemoteRepository {
 }
 
 /// Decompresses one part of a tree, however it was compressed, up to its limit.
-fn decompress(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(super) fn decompress(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
 
     let mut text = Vec::new();
