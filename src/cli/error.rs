@@ -58,7 +58,7 @@ pub enum CliError {
     #[error("{0}")]
     Usage(String),
     /// Some repositories could not be judged.
-    #[error("{count} of {total} repositories were not pruned; why is said above")]
+    #[error("{count} of {total} repositories were not pruned to the end; why is said above")]
     NotPruned {
         /// How many.
         count: usize,

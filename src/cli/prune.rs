@@ -34,8 +34,8 @@ pub async fn run(console: Console, layout: &Layout, args: PruneArgs) -> Result<(
     } else {
         console.print(&shown(&pruned, args.dry_run, console.out))?;
     }
-    let blocked = pruned.iter().filter(|one| one.report.blocked.is_some());
-    match blocked.count() {
+    let is_undone = |one: &&Pruned| one.report.blocked.is_some() || one.report.denied.objects > 0;
+    match pruned.iter().filter(is_undone).count() {
         0 => Ok(()),
         count => Err(CliError::NotPruned {
             count,
@@ -163,9 +163,25 @@ fn shown(pruned: &[Pruned], dry_run: bool, paint: Paint) -> String {
                 bytes(report.locked.bytes),
             );
         }
+        if report.denied.objects > 0 {
+            let count = usize::try_from(report.denied.objects).unwrap_or(usize::MAX);
+            let _ = writeln!(
+                notes,
+                "{}: {name}: {} ({}) should go",
+                paint.bad("denied"),
+                counted(count, "object"),
+                bytes(report.denied.bytes),
+            );
+        }
     }
     let mut text = table.render();
     text.push_str(&notes);
+    if pruned.iter().any(|one| one.report.denied.objects > 0) {
+        text.push_str(
+            "The store's key may not delete: `prune` needs `deleteFiles` at B2, \
+             `s3:DeleteObject` and `s3:DeleteObjectVersion` elsewhere.\n",
+        );
+    }
     if dry_run {
         text.push_str(&snapshots(pruned, paint));
         text.push_str("Nothing was changed.\n");
@@ -202,6 +218,7 @@ fn kept_by(snapshot: &JudgedSnapshot) -> String {
         Fate::Marked => "nothing: it goes after the grace period".to_owned(),
         Fate::Deleted => "nothing: it goes now".to_owned(),
         Fate::Locked => "the store's lock".to_owned(),
+        Fate::Denied => "a key that may not delete".to_owned(),
     }
 }
 
@@ -247,6 +264,7 @@ mod tests {
             deleted: amount(3, 1 << 10),
             locked: amount(1, 700),
             locked_until: Some(samples::at("2026-06-01T00:00:00Z")),
+            denied: amount(2, 3000),
             ..CollectReport::default()
         };
         let other = CollectReport {

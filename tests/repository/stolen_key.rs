@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tenantd::backup::collect::{CollectRequest, collect, find_repositories};
+use tenantd::backup::collect::{CollectReport, CollectRequest, Fate, collect, find_repositories};
 use tenantd::backup::retention::{KeepRules, Policy};
 use tenantd::backup::{RemoteRepository, Share, Trust};
 use tenantd::object_store::{Collector, ObjectStore, ObjectVersion, StoreErrorKind};
 
 use super::bucket::Bucket;
 use super::bucket_faults::Tenant;
-use super::world::verified;
+use super::world::{assert_same, nodes, verified};
 
 /// The names in the store, as the thief sees them.
 async fn names(bucket: &Bucket) -> Vec<String> {
@@ -117,17 +117,9 @@ async fn the_nodes_key_cannot_delete_a_version() {
     assert_eq!(tenant.bucket.objects.versions(), before);
 }
 
-#[tokio::test]
-async fn a_collector_deletes_versions_for_good_and_only_those_that_no_snapshot_needs() {
-    let tenant = full_of_snapshots().await;
-    let all = names(&tenant.bucket).await;
-    for name in &all {
-        overwrite(&tenant.bucket, name, b"garbage").await;
-        hide(&tenant.bucket, name).await;
-    }
-    let before = tenant.bucket.objects.versions();
-    let store: Arc<dyn Collector> = Arc::new(tenant.bucket.admin());
-    let prefix = find_repositories(&store).await.unwrap()[0];
+/// Marks, waits, deletes, and clears the marks away; gives the last report.
+async fn collect_thrice(tenant: &Tenant, store: &Arc<dyn Collector>) -> CollectReport {
+    let prefix = find_repositories(store).await.unwrap()[0];
     let trust = Trust::root(tenant.world.root.public());
     let grace = SignedDuration::from_hours(72);
     let rules = KeepRules {
@@ -138,6 +130,7 @@ async fn a_collector_deletes_versions_for_good_and_only_those_that_no_snapshot_n
         monthly: 0,
         yearly: 0,
     };
+    let mut report = CollectReport::default();
     for _ in 0..3 {
         tenant.bucket.objects.wait(80);
         let request = CollectRequest {
@@ -146,8 +139,53 @@ async fn a_collector_deletes_versions_for_good_and_only_those_that_no_snapshot_n
             drop_refused: false,
             now: tenant.bucket.objects.now(),
         };
-        collect(&store, prefix, &trust, &request).await.unwrap();
+        report = collect(store, prefix, &trust, &request).await.unwrap();
     }
+    report
+}
+
+#[tokio::test]
+async fn a_collector_whose_key_may_not_delete_says_so_of_every_object_and_comes_to_its_end() {
+    let tenant = full_of_snapshots().await;
+    let denied: Arc<dyn Collector> = Arc::new(tenant.bucket.store());
+    let prefix = find_repositories(&denied).await.unwrap()[0];
+    let orphan = format!("{prefix}/packs/{}", "0".repeat(64));
+    overwrite(&tenant.bucket, &orphan, b"what a backup left that died").await;
+    let names = names(&tenant.bucket).await;
+    let report = collect_thrice(&tenant, &denied).await;
+    assert_eq!(report.denied.objects, 2, "a snapshot, and the orphan");
+    assert_eq!(report.deleted.objects, 0);
+    let fates = |fate| report.snapshots.iter().filter(|s| s.fate == fate).count();
+    assert_eq!((fates(Fate::Denied), fates(Fate::Kept)), (1, 2));
+    let there = self::names(&tenant.bucket).await;
+    assert!(names.iter().all(|name| there.contains(name)));
+    nothing_is_lost(&tenant).await;
+
+    // With a key that may, the same goes, and the marks of the other with it.
+    let admin: Arc<dyn Collector> = Arc::new(tenant.bucket.admin());
+    let report = collect_thrice(&tenant, &admin).await;
+    assert_eq!(report.denied.objects, 0);
+    assert_eq!(tenant.world.snapshots().await.commits.len(), 2);
+    let there = self::names(&tenant.bucket).await;
+    assert!(
+        there.iter().all(|name| !name.contains("/marks/")),
+        "{there:?}"
+    );
+    let newest = tenant.world.restored(None).await;
+    assert_same(&newest, &nodes(&tenant.world.state()));
+}
+
+#[tokio::test]
+async fn a_collector_deletes_versions_for_good_and_only_those_that_no_snapshot_needs() {
+    let tenant = full_of_snapshots().await;
+    let all = names(&tenant.bucket).await;
+    for name in &all {
+        overwrite(&tenant.bucket, name, b"garbage").await;
+        hide(&tenant.bucket, name).await;
+    }
+    let before = tenant.bucket.objects.versions();
+    let store: Arc<dyn Collector> = Arc::new(tenant.bucket.admin());
+    collect_thrice(&tenant, &store).await;
     assert!(
         tenant.bucket.objects.versions() < before,
         "{before} versions and nothing was deleted"
@@ -155,7 +193,7 @@ async fn a_collector_deletes_versions_for_good_and_only_those_that_no_snapshot_n
     // What stays is whole; the newest always does.
     let snapshots = tenant.world.snapshots().await;
     let newest = tenant.world.restored(None).await;
-    super::world::assert_same(&newest, &super::world::nodes(&tenant.world.state()));
+    assert_same(&newest, &nodes(&tenant.world.state()));
     assert!(snapshots.commits.len() < 3, "{snapshots:?}");
     let remote = tenant.world.remote().await;
     assert!(verified(&remote, Share::Everything).await.is_good());

@@ -38,6 +38,8 @@ pub enum Fate {
     Deleted,
     /// It should go, but the store does not let it yet.
     Locked,
+    /// It should go, but the key that was used may not delete it.
+    Denied,
 }
 
 /// A snapshot and why it stays or goes.
@@ -131,6 +133,8 @@ pub struct CollectReport {
     pub locked: Amount,
     /// Until when at the longest, as far as the store says.
     pub locked_until: Option<Timestamp>,
+    /// What the key that was used may not delete.
+    pub denied: Amount,
     /// Pieces of writes that were cut short, removed.
     pub swept: u64,
 }

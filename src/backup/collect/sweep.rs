@@ -1,6 +1,6 @@
 //! Carries out a plan: commits first, then what only they named, then marks; each delete may be repeated.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -11,10 +11,19 @@ use super::plan::Plan;
 use super::report::{Amount, CollectReport, Fate};
 use crate::backup::id::Digest;
 use crate::backup::names::ObjectNames;
-use crate::object_store::{Collector, Deleted, StoreError};
+use crate::object_store::{Collector, Deleted, StoreError, StoreErrorKind};
 
 /// Objects that are deleted at the same time.
 const DELETES: usize = 8;
+
+/// How it ended with an object, of which some versions may be gone.
+enum End {
+    Gone,
+    /// The store holds at least one version back.
+    Locked(Option<Timestamp>),
+    /// The store's key may not delete at least one version.
+    Denied,
+}
 
 pub(super) struct Sweep<'a> {
     pub(super) store: &'a dyn Collector,
@@ -30,23 +39,18 @@ impl Sweep<'_> {
         report: &mut CollectReport,
     ) -> Result<(), StoreError> {
         let commits: Vec<&str> = plan.commits.iter().map(|c| c.object.as_str()).collect();
-        let locked = self.delete(&commits, report).await?;
-        // What a locked commit names stays with it, so that it can be restored.
+        let left = self.delete(&commits, report).await?;
+        // What a commit that is still there names stays with it, so that it can be restored.
         let held: HashSet<Digest> = plan
             .commits
             .iter()
-            .filter(|commit| locked.contains(commit.object.as_str()))
+            .filter(|commit| left.contains_key(commit.object.as_str()))
             .flat_map(|commit| &commit.names)
             .copied()
             .collect();
         for commit in &plan.commits {
-            let is_locked = locked.contains(commit.object.as_str());
-            let fate = if is_locked {
-                Fate::Locked
-            } else {
-                Fate::Deleted
-            };
-            report.fate(&commit.object, fate);
+            let fate = left.get(commit.object.as_str()).copied();
+            report.fate(&commit.object, fate.unwrap_or(Fate::Deleted));
         }
         let is_held = |name: &str| {
             let digest = name.rsplit('/').next().and_then(|last| last.parse().ok());
@@ -78,51 +82,54 @@ impl Sweep<'_> {
         }
     }
 
-    /// Deletes all versions of these objects and adds to the report; gives those that are locked.
+    /// Deletes all versions of these objects and adds to the report; gives those that are still there.
     async fn delete<'n>(
         &self,
         names: &[&'n str],
         report: &mut CollectReport,
-    ) -> Result<HashSet<&'n str>, StoreError> {
-        let mut locked = HashSet::new();
+    ) -> Result<HashMap<&'n str, Fate>, StoreError> {
+        let mut left = HashMap::new();
         let mut ends = stream::iter(names)
             .map(async |name| Ok::<_, StoreError>((*name, self.delete_one(name).await?)))
             .buffer_unordered(DELETES);
         while let Some((name, end)) = ends.try_next().await? {
+            let amount = self.amount(&[name]);
             match end {
-                Deleted::Gone => report.deleted.add(self.amount(&[name])),
-                Deleted::Locked { until } => {
-                    locked.insert(name);
-                    report.locked.add(self.amount(&[name]));
-                    report.locked_until = latest(report.locked_until, until);
+                End::Gone => report.deleted.add(amount),
+                End::Locked(until) => {
+                    left.insert(name, Fate::Locked);
+                    report.locked.add(amount);
+                    report.locked_until = report.locked_until.max(until);
+                }
+                End::Denied => {
+                    left.insert(name, Fate::Denied);
+                    report.denied.add(amount);
                 }
             }
         }
-        Ok(locked)
+        Ok(left)
     }
 
-    async fn delete_one(&self, name: &str) -> Result<Deleted, StoreError> {
-        let mut end = Deleted::Gone;
+    async fn delete_one(&self, name: &str) -> Result<End, StoreError> {
+        let mut end = End::Gone;
         for version in self.objects.versions(name) {
             if self.dry_run {
                 break;
             }
-            let deleted = self.store.delete_version(version).await?;
-            if let Deleted::Locked { until } = deleted {
-                let before = match end {
-                    Deleted::Locked { until } => until,
-                    Deleted::Gone => None,
-                };
-                end = Deleted::Locked {
-                    until: latest(before, until),
-                };
-            }
+            end = match (self.store.delete_version(version).await, end) {
+                (Ok(Deleted::Gone), end) => end,
+                (Ok(Deleted::Locked { until }), End::Locked(before)) => {
+                    // Both have to end before it can go.
+                    End::Locked(until.max(before))
+                }
+                (Ok(Deleted::Locked { until }), _) => End::Locked(until),
+                (Err(error), End::Locked(until)) if error.kind == StoreErrorKind::Denied => {
+                    End::Locked(until)
+                }
+                (Err(error), _) if error.kind == StoreErrorKind::Denied => End::Denied,
+                (Err(error), _) => return Err(error),
+            };
         }
         Ok(end)
     }
-}
-
-/// The later of two times, where there are any: when all can be deleted.
-fn latest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    a.max(b)
 }
