@@ -254,11 +254,8 @@ mod tests {
     struct Place(tempfile::TempDir);
 
     impl Place {
-        /// `None` where this user may not make namespaces: there is nothing to test there.
-        fn new() -> Option<Self> {
-            nix::unistd::geteuid()
-                .is_root()
-                .then(|| Self(tempfile::tempdir().unwrap()))
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
         }
 
         fn path(&self) -> Utf8PathBuf {
@@ -273,8 +270,9 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root and network namespaces: runs in the test machine"]
     fn up_and_down_are_repeatable() {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let path = place.path();
         up(&path).unwrap();
         let inode = |path: &Utf8Path| rustix::fs::stat(path.as_std_path()).unwrap().st_ino;
@@ -287,8 +285,9 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root and network namespaces: runs in the test machine"]
     fn a_file_left_by_a_killed_up_is_no_obstacle() {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let path = place.path();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "").unwrap();
@@ -298,8 +297,9 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root and network namespaces: runs in the test machine"]
     fn inside_reaches_itself_and_nothing_else() {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         up(&place.path()).unwrap();
         inside(&place.path(), || {
             for address in [Ipv4Addr::LOCALHOST, ADDRESS] {

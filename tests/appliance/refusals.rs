@@ -264,6 +264,11 @@ impl Failure {
         let history = host.json(["history", "foo-bar"])?;
         let newest = &history[0];
         if !self.starts {
+            ensure!(
+                newest["revision"] == *good && newest["standing"] == "current",
+                "{}: {newest}",
+                self.name
+            );
             return Ok(());
         }
         ensure!(newest["standing"] == "failed", "{}: {newest}", self.name);

@@ -60,6 +60,11 @@ pub const UNIT_TESTS: &[Need] = &[
         why: "decrypts a repository in a test, without tenantd",
     },
     Need {
+        program: "setfattr",
+        package: "attr",
+        why: "restores extended attributes in a test, without tenantd",
+    },
+    Need {
         program: "zstd",
         package: "zstd",
         why: "decompresses a repository in a test, without tenantd",
