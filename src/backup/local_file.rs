@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use camino::Utf8Path;
 
@@ -41,6 +41,23 @@ pub fn remove(file: &Utf8Path) -> io::Result<()> {
     }
 }
 
+/// Makes a directory (mode 0700) and what is missing above it, each of them on disk.
+///
+/// # Errors
+/// Any I/O error.
+pub fn make_directory(path: &Utf8Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| *parent != "") {
+        make_directory(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(path),
+    }
+}
+
 /// Reads a file that may not be there.
 ///
 /// # Errors
@@ -53,7 +70,11 @@ pub fn read(file: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn sync_parent(file: &Utf8Path) -> io::Result<()> {
+/// Syncs the directory that a file or directory is in, so that its name is on disk.
+///
+/// # Errors
+/// Any I/O error.
+pub fn sync_parent(file: &Utf8Path) -> io::Result<()> {
     match file.parent() {
         Some(parent) if parent != "" => File::open(parent)?.sync_all(),
         _ => Ok(()),

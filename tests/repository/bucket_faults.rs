@@ -55,13 +55,22 @@ impl Tenant {
     /// Backs up, and remembers what was acknowledged.
     pub async fn back_up(&mut self) -> Result<(), SnapshotError> {
         let state = nodes(&self.world.state());
-        let mut repository = self.world.repository().await;
+        let mut repository = self
+            .world
+            .try_repository()
+            .await
+            .map_err(SnapshotError::Repository)?;
         if let SnapshotOutcome::Committed(record) =
             repository.snapshot(self.world.request()).await?
         {
             self.acknowledged.insert(record.commit, state);
         }
         Ok(())
+    }
+
+    /// How many snapshots were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
     }
 
     /// Every acknowledged snapshot is there and restores to what it was.

@@ -18,9 +18,10 @@ use super::world::{World, assert_same, nodes, noise};
 const DIRECTORY: &str = "TENANTD_TEST_CRASH_DIRECTORY";
 const IDENTITY: &str = "TENANTD_TEST_CRASH_IDENTITY";
 
-/// Runs one of the children below in a process of its own, to be killed at `point`.
-fn killed_at(world: &World, child: &str, point: &str) {
-    let output = Command::new(std::env::current_exe().unwrap())
+/// One of the children below, to be run in a process of its own and killed at `point`.
+pub fn child(world: &World, child: &str, point: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args([
             "--exact",
             &format!("crash::{child}"),
@@ -29,9 +30,13 @@ fn killed_at(world: &World, child: &str, point: &str) {
         ])
         .env(VARIABLE, point)
         .env(DIRECTORY, &world.path)
-        .env(IDENTITY, world.operator.to_text().expose_secret())
-        .output()
-        .unwrap();
+        .env(IDENTITY, world.operator.to_text().expose_secret());
+    command
+}
+
+/// Runs a child that must come to `point`.
+fn killed_at(world: &World, name: &str, point: &str) {
+    let output = child(world, name, point).output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         output.status.signal(),
@@ -50,6 +55,12 @@ fn child_world() -> World {
 #[ignore = "run by the tests of this file in a process of its own"]
 async fn child_backs_up() {
     child_world().snapshot().await;
+}
+
+#[tokio::test]
+#[ignore = "run by the tests of this file in a process of its own"]
+async fn child_backs_up_what_changed() {
+    child_world().outcome().await;
 }
 
 #[tokio::test]
@@ -137,7 +148,7 @@ async fn a_heartbeat_may_die_anywhere_and_no_number_is_used_twice() {
     }
 }
 
-fn points(room: &str) -> Vec<&'static str> {
+pub fn points(room: &str) -> Vec<&'static str> {
     ALL.iter()
         .copied()
         .filter(|point| point.starts_with(room))

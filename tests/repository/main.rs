@@ -21,5 +21,6 @@ mod shelf;
 mod stolen_key;
 mod store_probe;
 mod tools;
+mod torture;
 mod vectors;
 mod world;

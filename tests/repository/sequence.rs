@@ -11,7 +11,7 @@ use super::world::{Node, World, assert_same, nodes, noise};
 
 /// One change; names are numbers so that changes meet each other.
 #[derive(Debug, Clone)]
-enum Change {
+pub enum Change {
     Write { name: u8, seed: u64, length: usize },
     Patch { name: u8, at: u64, seed: u64 },
     Sparse { name: u8, at: u64 },
@@ -19,11 +19,12 @@ enum Change {
     Symlink { name: u8, target: u8 },
     Hardlink { name: u8, from: u8 },
     Mode { name: u8, mode: u32 },
+    Attribute { name: u8, seed: u64 },
     Remove { name: u8 },
     Rename { name: u8, to: u8 },
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub fn change() -> impl Strategy<Value = Change> {
     let name = 0_u8..12;
     let length = prop_oneof![
         Just(0),
@@ -39,6 +40,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (name.clone(), name.clone()).prop_map(|(name, target)| Change::Symlink { name, target }),
         1 => (name.clone(), name.clone()).prop_map(|(name, from)| Change::Hardlink { name, from }),
         1 => (name.clone(), 0_u32..0o2000).prop_map(|(name, mode)| Change::Mode { name, mode }),
+        1 => (name.clone(), any::<u64>()).prop_map(|(name, seed)| Change::Attribute { name, seed }),
         2 => name.clone().prop_map(|name| Change::Remove { name }),
         1 => (name.clone(), name).prop_map(|(name, to)| Change::Rename { name, to }),
     ]
@@ -53,7 +55,7 @@ fn path(world: &World, name: u8) -> camino::Utf8PathBuf {
 }
 
 /// Does what is possible; what is not (a file in a file) is no change.
-fn apply(world: &World, change: &Change) {
+pub fn apply(world: &World, change: &Change) {
     let at = |name: &u8| path(world, *name);
     let is_file = |name: &u8| fs::symlink_metadata(at(name)).is_ok_and(|found| found.is_file());
     let exists = |name: &u8| fs::symlink_metadata(at(name)).is_ok();
@@ -78,6 +80,11 @@ fn apply(world: &World, change: &Change) {
         Change::Hardlink { name, from } if is_file(from) => drop(fs::hard_link(at(from), at(name))),
         Change::Mode { name, mode } if exists(name) && !at(name).is_symlink() => {
             fs::set_permissions(at(name), fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        Change::Attribute { name, seed } if exists(name) && !at(name).is_symlink() => {
+            let value = noise(*seed, 100);
+            let (path, flags) = (at(name), rustix::fs::XattrFlags::empty());
+            rustix::fs::lsetxattr(path.as_std_path(), "user.note", &value, flags).unwrap();
         }
         Change::Remove { name } => {
             let _ = fs::remove_file(at(name));

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use tenantd::backup::{
-    Identity, NobodyWrites, NodeKey, Pause, RemoteRepository, Repository, RestoreError,
-    RestoreReport, RestoreRequest, RootKey, Share, Signer, Silent, SnapshotOutcome, SnapshotRecord,
-    SnapshotRequest, Snapshots, SystemClock, Trust, VerifyReport, VerifyRequest,
+    Identity, NobodyWrites, NodeKey, Pause, RemoteRepository, Repository, RepositoryError,
+    RestoreError, RestoreReport, RestoreRequest, RootKey, Share, Signer, Silent, SnapshotOutcome,
+    SnapshotRecord, SnapshotRequest, Snapshots, SystemClock, Trust, VerifyReport, VerifyRequest,
 };
 use tenantd::object_store::{DirectoryStore, ObjectStore};
 
@@ -28,7 +28,19 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let temporary = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory where that can be: for what is about processes and not about a disk, which others keep busy.
+    pub fn in_memory() -> Self {
+        Self::within(
+            tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
+        )
+    }
+
+    fn within(temporary: tempfile::TempDir) -> Self {
         let path = Utf8PathBuf::from_path_buf(temporary.path().to_owned()).unwrap();
         let world = Self {
             _temporary: Some(temporary),
@@ -83,11 +95,13 @@ impl World {
     }
 
     pub async fn repository(&self) -> Repository {
+        self.try_repository().await.unwrap()
+    }
+
+    pub async fn try_repository(&self) -> Result<Repository, RepositoryError> {
         let recipients = [self.operator.recipient()];
         let now = Timestamp::now();
-        Repository::create(&self.local(), Arc::clone(&self.store), &recipients, now)
-            .await
-            .unwrap()
+        Repository::create(&self.local(), Arc::clone(&self.store), &recipients, now).await
     }
 
     pub async fn outcome(&self) -> SnapshotOutcome {
@@ -214,6 +228,9 @@ pub fn assert_same(found: &BTreeMap<Vec<u8>, Node>, expected: &BTreeMap<Vec<u8>,
         assert_eq!(found.get(path), expected.get(path), "{name}");
     }
 }
+
+/// All that is in a directory, by path.
+pub type Nodes = BTreeMap<Vec<u8>, Node>;
 
 /// Everything that a snapshot promises to keep of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::{
     bench::{self, Benchmark},
     demo,
     machine::{self, Machine},
-    progress, test,
+    progress, test, torture,
 };
 
 /// The tasks of this repository.
@@ -33,6 +33,8 @@ enum Task {
     },
     /// Format check, lints, licences, unit tests, then the integration tests in test machines.
     Test(test::Options),
+    /// Crashes, cuts the power, damages and lies, as long as you like: every acknowledged snapshot must restore.
+    Torture(torture::Options),
     /// Measures what was promised, beside what it is compared with; prints a table and writes target/bench/NAME.json.
     Bench {
         #[command(subcommand)]
@@ -70,6 +72,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Task::Demo(options) => demo::run(&options)?,
         Task::Machine { name, command } => machine(&Machine::named(&name)?, command)?,
         Task::Test(options) => test::run(&options)?,
+        Task::Torture(options) => torture::run(&options)?,
         Task::Bench { benchmark } => bench::run(&benchmark)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -75,6 +75,11 @@ pub const UNIT_TESTS: &[Need] = &[
         why: "reads a repository's documents in a test, without tenantd",
     },
     Need {
+        program: "strace",
+        package: "strace",
+        why: "writes down what a backup does to the disk, for a test that cuts the power",
+    },
+    Need {
         program: "ssh-keygen",
         package: "openssh-client",
         why: "checks a repository's signatures in a test, without tenantd",

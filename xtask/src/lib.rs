@@ -15,3 +15,4 @@ pub mod process;
 pub mod progress;
 pub mod s3_server;
 pub mod test;
+mod torture;

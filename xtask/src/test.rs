@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{deny, host, machine, process, progress, s3_server};
+use crate::{deny, host, machine, process, progress, s3_server, torture};
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -64,8 +64,18 @@ fn checks(options: &Options) -> anyhow::Result<()> {
             tests.env(PROPTEST_SEED, "1");
         }
         process::run(&mut tests)
-    })
+    })?;
+    if options.full {
+        torture::run(&torture::Options {
+            minutes: TORTURE,
+            seed: None,
+        })?;
+    }
+    Ok(())
 }
+
+/// Minutes of `cargo xtask torture` within `--full`.
+const TORTURE: u64 = 10;
 
 /// Makes every property draw the same cases each time (the `proptest` book, "Configuration"), so that a change
 /// is judged by what it changes. `--full` draws new ones; what those find is kept beside the tests and repeated here.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::Utf8Path;
 use rustix::fs::FlockOperation;
@@ -148,12 +148,13 @@ pub(super) fn lock(directory: &Utf8Path) -> Result<File, RepositoryError> {
 }
 
 pub(super) fn make_directory(path: &Utf8Path) -> Result<(), RepositoryError> {
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(local("made", path))
+    local_file::make_directory(path).map_err(local("made", path))
+}
+
+/// Makes sure that the directory of a new repository outlives a loss of power: a process that made it may have
+/// been killed before it did.
+pub(super) fn keep_directory(path: &Utf8Path) -> Result<(), RepositoryError> {
+    local_file::sync_parent(path).map_err(local("made", path))
 }
 
 pub(in crate::backup) fn write(path: &Utf8Path, bytes: &[u8]) -> Result<(), RepositoryError> {

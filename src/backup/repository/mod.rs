@@ -16,7 +16,7 @@ use jiff::Timestamp;
 pub use self::error::RepositoryError;
 use self::local::{
     GIVEN_UP, INDEX, INTENT, NEXT_COMMIT, NEXT_INDEX, NEXT_RECORD, PUBLISHED, SNAPSHOTS, SPEC,
-    lock, make_directory, read_spec, to_json, write_head,
+    keep_directory, lock, make_directory, read_spec, to_json, write_head,
 };
 pub(super) use self::local::{KEYS, local, read_head, write, write_json};
 pub use self::local::{forget_snapshots, known_head, local_snapshots, read_local_spec};
@@ -78,6 +78,7 @@ impl Repository {
                 created: now,
             };
             let wrapped = keys.wrap(id, recipients).map_err(RepositoryError::Keys)?;
+            keep_directory(directory)?;
             write(&directory.join(KEYS), &wrapped)?;
             key_objects::note_recipients(directory, &wrapped, recipients)?;
             write_json(&directory.join(SPEC), &spec)?;
@@ -157,6 +158,7 @@ impl Repository {
             database_block: BlockSize::NEW,
             created: adopted.created,
         };
+        keep_directory(directory)?;
         if let Some(name) = adopted.head {
             write_head(directory, &name)?;
         }

@@ -4,7 +4,7 @@
 //! failure of the command: it says so, and names the measurement that shows what limits it.
 
 mod appliance;
-mod backup;
+pub(crate) mod backup;
 mod measured;
 mod report;
 

@@ -11,7 +11,7 @@ mod place;
 mod promise;
 mod scale;
 mod tools;
-mod xfs;
+pub(crate) mod xfs;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
