@@ -10,6 +10,8 @@ pub mod cli;
 pub mod daemon;
 pub mod drill;
 pub mod failpoint;
+#[cfg(test)]
+mod fuzz;
 pub mod gateway;
 pub mod host;
 pub mod layout;

@@ -16,6 +16,8 @@ mod fetch;
 mod files;
 mod frame;
 pub mod freshness;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod heartbeat;
 mod heartbeat_writer;
 pub mod id;

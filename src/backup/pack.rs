@@ -217,6 +217,12 @@ impl OpenPack {
         plain.get(at..at.checked_add(stored as usize)?)
     }
 
+    /// A pack whose plain bytes anybody may have made.
+    #[cfg(test)]
+    pub fn of_plain(plain: Vec<u8>) -> Self {
+        Self { plain }
+    }
+
     /// Decompresses the chunk at `place` into `chunk`, which gets exactly its length.
     ///
     /// # Errors

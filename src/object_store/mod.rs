@@ -8,6 +8,8 @@ mod contract;
 mod directory;
 mod directory_collector;
 mod error;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod pace;
 mod probe;
 

@@ -54,8 +54,9 @@ async fn one_small_file_of_a_large_repository_takes_a_few_small_requests() {
     let counts = bucket.counted();
     assert_eq!(found[&b"17"[..]], nodes(&world.state())[SMALL.as_bytes()]);
     assert!(report.fetched < 200_000, "{report:?}");
-    // The description, the commit, the keys, the tree; header and chunk.
-    assert!(counts.get <= 6 && counts.list <= 2, "{counts:?}");
+    // The description (twice: nobody said which repository it is), the commit, the keys, the tree; header and chunk.
+    // This bucket's listings have pages of seven.
+    assert!(counts.get <= 7 && counts.list <= 5, "{counts:?}");
 }
 
 #[tokio::test]

@@ -28,19 +28,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self::within(tempfile::tempdir().unwrap())
-    }
-
-    /// In memory where that can be: for what is about processes and not about a disk, which others keep busy.
-    pub fn in_memory() -> Self {
-        Self::within(
-            tempfile::tempdir_in("/dev/shm")
-                .or_else(|_| tempfile::tempdir())
-                .unwrap(),
-        )
-    }
-
-    fn within(temporary: tempfile::TempDir) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(temporary.path().to_owned()).unwrap();
         let world = Self {
             _temporary: Some(temporary),

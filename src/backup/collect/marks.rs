@@ -68,11 +68,7 @@ impl Marks {
                 }
                 _ => None,
             };
-            let mark = read.and_then(|(bytes, since)| {
-                let mark: MarkObject = serde_json::from_slice(&bytes).ok()?;
-                (mark.format == FORMAT && mark.version == FORMAT_VERSION)
-                    .then_some((mark.objects, since))
-            });
+            let mark = read.and_then(|(bytes, since)| Some((parse(&bytes)?, since)));
             match mark {
                 Some((marked, since)) => found.marks.push(Mark {
                     object: object.to_owned(),
@@ -87,6 +83,12 @@ impl Marks {
         }
         Ok(found)
     }
+}
+
+/// The names that a mark gives, without the repository's prefix; `None` where it is none.
+pub(super) fn parse(bytes: &[u8]) -> Option<Vec<String>> {
+    let mark: MarkObject = serde_json::from_slice(bytes).ok()?;
+    (mark.format == FORMAT && mark.version == FORMAT_VERSION).then_some(mark.objects)
 }
 
 impl Mark {

@@ -11,6 +11,8 @@
 //! - Where it cannot tell what a commit names, it deletes nothing at all.
 
 mod beats;
+#[cfg(test)]
+pub(super) mod fuzz_mark;
 mod marks;
 mod named;
 mod objects;

@@ -82,7 +82,7 @@ async fn two_hundred_backups_of_a_database_under_the_hammer_are_whole() {
         backups: 200,
         looked_into: 20,
     };
-    let tally = hammer::run(World::in_memory(), 1, blows).await;
+    let tally = hammer::run(World::new(), 1, blows).await;
     assert!(tally.rows > 0);
 }
 
