@@ -2,7 +2,7 @@
 //! Memory is bounded by the channels between them and by the buffers for sealed packs.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -48,7 +48,8 @@ type Buffers = mpsc::Sender<Vec<u8>>;
 /// Takes groups, makes packs of them and stores them.
 pub struct Packers {
     queue: SyncSender<Group>,
-    groups: Arc<Mutex<Receiver<Group>>>,
+    /// The packers alone keep it: when the last of them has ended, whoever has a group to send is told.
+    groups: Weak<Mutex<Receiver<Group>>>,
     outlet: Outlet,
     level: i32,
     tasks: Vec<JoinHandle<Result<(), PipelineError>>>,
@@ -70,9 +71,10 @@ impl Packers {
             // There is room for all of them.
             let _ = buffers.try_send(Vec::new());
         }
+        let groups = Arc::new(Mutex::new(groups));
         let mut packers = Self {
             queue,
-            groups: Arc::new(Mutex::new(groups)),
+            groups: Arc::downgrade(&groups),
             outlet: Outlet {
                 packs,
                 empty: Arc::new(Mutex::new(empty)),
@@ -108,14 +110,14 @@ impl Packers {
     pub async fn finish(self) -> Result<Vec<StoredPack>, PipelineError> {
         let Self {
             queue,
-            groups,
+            groups: _,
             outlet,
             tasks,
             uploader,
             level: _,
         } = self;
         // Without senders the packers end, and after them the uploader.
-        drop((queue, groups, outlet));
+        drop((queue, outlet));
         let mut packed = Ok(());
         for task in tasks {
             let result = task.await.map_err(PipelineError::Worker).flatten();
@@ -128,7 +130,11 @@ impl Packers {
     }
 
     fn start_one(&mut self) {
-        let (groups, outlet) = (Arc::clone(&self.groups), self.outlet.clone());
+        // Nobody is left to be helped where the only packer has ended.
+        let Some(groups) = self.groups.upgrade() else {
+            return;
+        };
+        let outlet = self.outlet.clone();
         let level = self.level;
         self.tasks.push(tokio::task::spawn_blocking(move || {
             pack(&groups, &outlet, level)
@@ -216,4 +222,66 @@ async fn upload(
     .buffer_unordered(UPLOADS)
     .try_collect()
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use camino::Utf8Path;
+
+    use super::*;
+    use crate::backup::chunker::MAX_CHUNK;
+    use crate::backup::id::{BucketPrefix, random};
+    use crate::backup::seal::Identity;
+    use crate::object_store::DirectoryStore;
+
+    /// More than fits into all channels and buffers together.
+    const ENDLESS: u8 = 200;
+
+    #[test]
+    fn a_store_that_takes_nothing_ends_a_backup_of_any_size() {
+        let guard = tempfile::tempdir().unwrap();
+        let file = Utf8Path::from_path(guard.path()).unwrap().join("file");
+        std::fs::write(&file, "").unwrap();
+        // Nothing can be stored below a file.
+        let store = Arc::new(DirectoryStore::new(file));
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let mut packers = {
+            let _entered = runtime.enter();
+            let names = ObjectNames(BucketPrefix([7; 16]));
+            Packers::start(Identity::generate().recipient(), store, names, 1)
+        };
+        let (end, ended) = mpsc::channel();
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let all_taken = (0..ENDLESS).all(|number| {
+                packers.help();
+                let chunks = vec![(ChunkId([number; 32]), MAX_CHUNK)];
+                let bytes = noise();
+                packers.take(Group { bytes, chunks }).is_ok()
+            });
+            let _ = end.send((all_taken, packers));
+        });
+        // Without an end nobody would wait for the runtime either.
+        let waited = ended.recv_timeout(Duration::from_mins(2));
+        let Ok((all_taken, packers)) = waited else {
+            runtime.shutdown_background();
+            panic!("it goes on for ever");
+        };
+        assert!(!all_taken, "nobody was told that nothing is stored");
+        let finished = runtime.block_on(packers.finish());
+        assert!(matches!(finished, Err(PipelineError::Store(_))));
+    }
+
+    /// Bytes that do not compress.
+    fn noise() -> Vec<u8> {
+        let mut bytes = vec![0; MAX_CHUNK];
+        let seed = random().unwrap();
+        let mut hash = blake3::Hasher::new_keyed(&seed).finalize_xof();
+        hash.fill(&mut bytes);
+        bytes
+    }
 }
