@@ -11,12 +11,15 @@ use super::entry::{Entry, EntryKind, Line, LineType, Piece};
 use super::id::{Digest, RepositoryId};
 use super::pack::MAX_PACK;
 use super::path;
+use super::scan::MAX_NAMES;
 
 const FORMAT: &str = "tenantd-tree";
 /// Longest part of a tree when decompressed, in bytes.
 pub const MAX_PART: usize = 64 << 20;
-/// Longest tree that a reader takes, in bytes.
-pub const MAX_TREE: usize = 4 << 30;
+/// Longest tree, in bytes when decompressed; nobody writes a longer one, and nobody reads it.
+pub const MAX_TREE: u64 = 4 << 30;
+/// Most entries of a tree.
+const MAX_ENTRIES: usize = MAX_NAMES;
 const MAX_LINE: usize = 1 << 20;
 
 /// The writer's parts end at the first chance after this many bytes, …
@@ -41,11 +44,57 @@ pub struct TreeHeader {
     pub labels: Labels,
 }
 
+impl TreeHeader {
+    /// Reads the header from the first part of a tree of `repository`, decompressed.
+    ///
+    /// # Errors
+    /// The part does not begin with it.
+    pub fn read(part: &[u8], repository: RepositoryId) -> Result<Self, TreeError> {
+        let line = part.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        serde_json::from_slice(line)
+            .ok()
+            .filter(|header: &Self| {
+                header.format == FORMAT
+                    && header.version == FORMAT_VERSION
+                    && header.repository == repository
+            })
+            .ok_or(TreeError::Header(repository))
+    }
+}
+
 /// Turns entries into the parts of a tree.
 #[derive(Debug)]
 pub struct TreeWriter {
     part: Vec<u8>,
     finished: Vec<Vec<u8>>,
+    room: Room,
+}
+
+/// What a tree may still hold.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    bytes: u64,
+    entries: usize,
+}
+
+impl Room {
+    /// That of an empty tree.
+    const WHOLE: Self = Self {
+        bytes: MAX_TREE,
+        entries: MAX_ENTRIES,
+    };
+
+    fn take_bytes(&mut self, bytes: usize) -> Result<(), TreeError> {
+        let left = self.bytes.checked_sub(bytes as u64);
+        self.bytes = left.ok_or(TreeError::TooLong)?;
+        Ok(())
+    }
+
+    fn take_entry(&mut self) -> Result<(), TreeError> {
+        let left = self.entries.checked_sub(1);
+        self.entries = left.ok_or(TreeError::TooMany)?;
+        Ok(())
+    }
 }
 
 impl TreeWriter {
@@ -60,37 +109,47 @@ impl TreeWriter {
         let mut writer = Self {
             part: Vec::new(),
             finished: Vec::new(),
+            room: Room::WHOLE,
         };
-        writer.line(&header);
+        // One line is never too much.
+        let _ = writer.line(&header);
         writer
     }
 
     /// Adds an entry; the caller keeps the order.
-    pub fn push(&mut self, entry: &Entry) {
+    ///
+    /// # Errors
+    /// No reader would take so large a tree.
+    pub fn push(&mut self, entry: &Entry) -> Result<(), TreeError> {
+        self.room.take_entry()?;
         let mut line = Line::of(entry);
         if let EntryKind::File { pieces, .. } = &entry.kind {
             let mut groups = pieces.chunks(LINE_CHUNKS).peekable();
             line.chunks = groups.next().unwrap_or_default().to_vec();
             while groups.peek().is_some() {
                 line.more = true;
-                self.line(&line);
+                self.line(&line)?;
                 line = Line::more_chunks();
                 line.chunks = groups.next().unwrap_or_default().to_vec();
             }
         }
-        self.line(&line);
+        self.line(&line)?;
         if self.part.len() >= PART_MIN && ends_part(&entry.path) {
             self.end_part();
         }
+        Ok(())
     }
 
-    fn line(&mut self, line: &impl Serialize) {
+    fn line(&mut self, line: &impl Serialize) -> Result<(), TreeError> {
+        let before = self.part.len();
         // Writing numbers and strings to memory cannot fail.
         let _ = serde_json::to_writer(&mut self.part, line);
         self.part.push(b'\n');
+        self.room.take_bytes(self.part.len() - before)?;
         if self.part.len() >= PART_MAX {
             self.end_part();
         }
+        Ok(())
     }
 
     fn end_part(&mut self) {
@@ -145,9 +204,12 @@ pub enum TreeError {
     /// The tree ends inside a file or without a root.
     #[error("the tree ends too early: {0}")]
     Incomplete(&'static str),
-    /// The tree is longer than any host of ours could write.
+    /// The tree is longer than any host of ours writes.
     #[error("the tree is longer than {MAX_TREE} bytes")]
     TooLong,
+    /// The tree has more entries than any host of ours writes.
+    #[error("the tree has more than {MAX_ENTRIES} entries")]
+    TooMany,
 }
 
 /// A tree that was read and found consistent.
@@ -171,7 +233,7 @@ pub struct TreeReader<'a> {
     /// Whether the last file's pieces go on.
     more: bool,
     line: u64,
-    bytes: usize,
+    room: Room,
 }
 
 impl<'a> TreeReader<'a> {
@@ -185,7 +247,7 @@ impl<'a> TreeReader<'a> {
             open: Vec::new(),
             more: false,
             line: 0,
-            bytes: 0,
+            room: Room::WHOLE,
         }
     }
 
@@ -194,10 +256,7 @@ impl<'a> TreeReader<'a> {
     /// # Errors
     /// The first line that is wrong.
     pub fn part(&mut self, text: &[u8]) -> Result<(), TreeError> {
-        self.bytes = self.bytes.saturating_add(text.len());
-        if self.bytes > MAX_TREE {
-            return Err(TreeError::TooLong);
-        }
+        self.room.take_bytes(text.len())?;
         let Some(body) = text.strip_suffix(b"\n") else {
             return Err(TreeError::Incomplete("a part does not end with its line"));
         };
@@ -207,7 +266,7 @@ impl<'a> TreeReader<'a> {
                 return Err(self.refuse(path::ROOT, "it is longer than 1 MiB"));
             }
             if self.header.is_none() {
-                self.header = Some(self.read_header(line)?);
+                self.header = Some(TreeHeader::read(line, self.repository)?);
             } else {
                 self.read_line(line)?;
             }
@@ -244,17 +303,6 @@ impl<'a> TreeReader<'a> {
         }
     }
 
-    fn read_header(&self, line: &[u8]) -> Result<TreeHeader, TreeError> {
-        serde_json::from_slice(line)
-            .ok()
-            .filter(|header: &TreeHeader| {
-                header.format == FORMAT
-                    && header.version == FORMAT_VERSION
-                    && header.repository == self.repository
-            })
-            .ok_or(TreeError::Header(self.repository))
-    }
-
     fn read_line(&mut self, text: &[u8]) -> Result<(), TreeError> {
         let number = self.line;
         let line: Line<'_> = serde_json::from_slice(text).map_err(|source| TreeError::Json {
@@ -289,6 +337,7 @@ impl<'a> TreeReader<'a> {
             self.check_size(last)?;
         }
         self.check_place(&entry)?;
+        self.room.take_entry()?;
         if matches!(entry.kind, EntryKind::Directory(_)) {
             self.open.push(self.entries.len());
         }

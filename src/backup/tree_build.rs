@@ -11,7 +11,7 @@ use super::path;
 use super::pipeline::Finished;
 use super::scan::{FoundKind, Scan};
 use super::seal::ChunkIdKey;
-use super::tree::{Labels, TreeWriter};
+use super::tree::{Labels, TreeError, TreeWriter};
 
 /// Why there is no tree.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,9 @@ pub enum BuildError {
         /// The file's escaped path.
         path: String,
     },
+    /// Nobody could read it.
+    #[error("there is more to back up than one snapshot holds; put some of it elsewhere")]
+    TooLarge(#[source] TreeError),
     /// Whoever takes the parts wants no more.
     #[error("nobody takes the tree")]
     Stopped,
@@ -108,10 +111,11 @@ impl Built {
                     }
                 }
             };
-            writer.push(&Entry {
+            let entry = Entry {
                 path: found.path,
                 kind,
-            });
+            };
+            writer.push(&entry).map_err(BuildError::TooLarge)?;
             give(writer.ended())?;
         }
         give(writer.finish())?;

@@ -53,7 +53,7 @@ fn read(parts: &[Vec<u8>]) -> Result<Tree, TreeError> {
 fn written(entries: &[Entry]) -> Vec<Vec<u8>> {
     let mut writer = TreeWriter::new(ID, &Labels::new());
     for entry in entries {
-        writer.push(entry);
+        writer.push(entry).unwrap();
     }
     writer.finish()
 }
@@ -161,4 +161,48 @@ fn a_tree_without_its_last_part_is_refused_inside_a_file() {
     assert!(parts.len() > 1);
     assert!(read(&parts).is_ok());
     assert!(read(&parts[..parts.len() - 1]).is_err());
+}
+
+#[test]
+fn a_tree_that_no_reader_takes_is_not_written() {
+    let entries: Vec<Entry> = ["a", "b", "c"].map(directory).into();
+    let whole = written(&[&[directory(".")], entries.as_slice()].concat());
+    let length: usize = whole.iter().map(Vec::len).sum();
+    let just = Room {
+        bytes: length as u64,
+        entries: 4,
+    };
+    let (shorter, fewer) = (
+        Room {
+            bytes: just.bytes - 1,
+            ..just
+        },
+        Room {
+            entries: just.entries - 1,
+            ..just
+        },
+    );
+    let header = TreeWriter::new(ID, &Labels::new()).finish().concat().len();
+    let write = |room: Room| {
+        let mut writer = TreeWriter::new(ID, &Labels::new());
+        writer.room = room;
+        writer.room.take_bytes(header)?;
+        writer.push(&directory("."))?;
+        entries.iter().try_for_each(|entry| writer.push(entry))
+    };
+    let read = |room: Room| {
+        let packs = HashSet::from([PACK]);
+        let mut reader = TreeReader::new(ID, &packs);
+        reader.room = room;
+        whole.iter().try_for_each(|part| reader.part(part))
+    };
+    for end in [write(just), read(just)] {
+        assert!(end.is_ok(), "{end:?}");
+    }
+    for end in [write(shorter), read(shorter)] {
+        assert!(matches!(end, Err(TreeError::TooLong)), "{end:?}");
+    }
+    for end in [write(fewer), read(fewer)] {
+        assert!(matches!(end, Err(TreeError::TooMany)), "{end:?}");
+    }
 }
