@@ -21,6 +21,10 @@ const MAX_PADDING: u64 = 1 << 20;
 const MAX_SPEC: u64 = 256 << 10;
 /// Longest document that says what the archive is.
 const MAX_ABOUT: u64 = 64 << 10;
+/// Names, targets and attributes of all entries together, in bytes. A small archive can say a lot: zeros compress
+/// a thousandfold. Ten million names of a hundred bytes are still less.
+const MAX_KEPT: usize = 1 << 30;
+
 /// Why an archive is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -59,6 +63,9 @@ pub enum ArchiveError {
     /// It has more names than a host can handle.
     #[error("the archive holds more than {MAX_NAMES} files")]
     TooMany,
+    /// It says more of its files than a host can keep in memory.
+    #[error("the names and attributes of the archive's files are more than {MAX_KEPT} bytes")]
+    TooMuch,
 }
 
 /// All that an archive holds but the contents of files.
@@ -154,6 +161,8 @@ struct Index {
     left_out: u64,
     files: u64,
     bytes: u64,
+    /// Bytes of names, targets and attributes in memory.
+    kept: usize,
     room: u64,
     skip_special: bool,
 }
@@ -236,7 +245,18 @@ impl Index {
             }
             _ => return Err(ArchiveError::Special(path::show(name))),
         };
-        self.entries.push(Entry { path, kind });
+        let entry = Entry { path, kind };
+        self.keep(said(&entry))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Counts what is kept in memory.
+    fn keep(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.kept = self.kept.saturating_add(bytes);
+        if self.kept > MAX_KEPT {
+            return Err(ArchiveError::TooMuch);
+        }
         Ok(())
     }
 
@@ -281,6 +301,21 @@ impl Index {
     }
 }
 
+/// How many bytes an entry has of its own: its path, its target, and its attributes with what it takes to find them.
+fn said(entry: &Entry) -> usize {
+    /// A place in a map.
+    const PLACE: usize = 64;
+
+    let (metadata, target) = match &entry.kind {
+        EntryKind::Directory(metadata) | EntryKind::File { metadata, .. } => (Some(metadata), 0),
+        EntryKind::Symlink { metadata, target } => (Some(metadata), target.len()),
+        EntryKind::Hardlink { target } => (None, target.len()),
+    };
+    let xattrs = metadata.into_iter().flat_map(|metadata| &metadata.xattrs);
+    let xattrs = xattrs.map(|(name, value)| PLACE + name.len() + value.len());
+    entry.path.len() + target + xattrs.sum::<usize>()
+}
+
 /// The path below the state directory that an archive's name means.
 fn state_path(name: &[u8]) -> Option<Vec<u8>> {
     if name == STATE.as_bytes() {
@@ -323,4 +358,41 @@ fn check(entries: &[Entry]) -> Result<(), ArchiveError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_archive_says_of_its_files_is_bounded() {
+        let mut extensions = Extensions::default();
+        let value = vec![0; 64 << 10];
+        extensions
+            .metadata
+            .xattrs
+            .insert("user.a".to_owned(), value);
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Directory);
+        for set in [
+            Header::set_uid,
+            Header::set_gid,
+            Header::set_mtime,
+            Header::set_size,
+        ] {
+            set(&mut header, 0);
+        }
+        header.set_mode(0o755);
+        let mut index = Index {
+            kept: MAX_KEPT - (200 << 10),
+            ..Index::default()
+        };
+        let added = (0..4).map(|number| {
+            let name = format!("state/{number}");
+            index.add(number, name.as_bytes(), &header, &extensions)
+        });
+        let added: Vec<_> = added.collect();
+        assert!(added[..3].iter().all(Result::is_ok), "{added:?}");
+        assert!(matches!(added[3], Err(ArchiveError::TooMuch)), "{added:?}");
+    }
 }
