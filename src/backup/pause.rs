@@ -29,6 +29,11 @@ pub trait Pause: Send + Sync {
     /// Lets it go on. It is called after every [`Self::pause`], also after a failed one, and
     /// may be called again.
     async fn resume(&self) -> Result<(), PauseError>;
+    /// Whether nothing can have written from the last [`Self::pause`] until it was resumed, as told by the
+    /// first [`Self::resume`] after it: what was cloned meanwhile is of one moment only then.
+    fn has_held(&self) -> bool {
+        true
+    }
 }
 
 /// For files that nobody writes: a stopped tenant, a prepared directory.

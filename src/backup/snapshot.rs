@@ -81,6 +81,12 @@ pub enum SnapshotError {
     /// The agent could not be resumed.
     #[error("the agent could not be resumed; thaw it with `tenantd thaw`")]
     Resume(#[source] PauseError),
+    /// Somebody let the agent go on, or started it, in the pause.
+    #[error(
+        "the agent was stopped, started or thawed while it was paused, so what was read may not be of one moment; \
+         the next backup tries again"
+    )]
+    Disturbed,
     /// Storing data.
     #[error("the data could not be stored")]
     Pipeline(#[source] PipelineError),
@@ -167,6 +173,9 @@ impl Run {
         failpoint::hit("backup.after-resume");
 
         let mut run = cloned?;
+        if !request.pause.has_held() {
+            return Err(SnapshotError::Disturbed);
+        }
         run.capture.report.pause_us = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         let run = run
             .step(|run| run.capture.read_clones(&mut run.pipeline))

@@ -1,6 +1,6 @@
 //! The pause that a snapshot asks for, made by the host's freezer under the tenant's lock.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::quiesce::{self, Quiesced};
 use super::verify::story;
 use crate::backup::{Pause, PauseError};
-use crate::host::freezer::{Freezer, Owner};
+use crate::host::freezer::{Freezer, Frozen, Owner};
 use crate::host::lock::TenantLock;
 use crate::layout::Layout;
 use crate::tenant::{QuiesceCalls, TenantId};
@@ -22,8 +22,16 @@ pub(super) struct FreezePause {
     tenant: TenantId,
     owner: Owner,
     calls: Option<QuiesceCalls>,
-    lock: Mutex<Option<TenantLock>>,
     quiesced: Mutex<Option<Quiesced>>,
+    state: Mutex<State>,
+}
+
+/// How far a pause is.
+#[derive(Default)]
+struct State {
+    /// What the freeze found, and the lock that was taken for it.
+    paused: Option<(TenantLock, Frozen)>,
+    has_held: bool,
 }
 
 impl FreezePause {
@@ -39,8 +47,8 @@ impl FreezePause {
             tenant: tenant.clone(),
             owner,
             calls,
-            lock: Mutex::new(None),
             quiesced: Mutex::new(None),
+            state: Mutex::default(),
         }
     }
 
@@ -49,12 +57,12 @@ impl FreezePause {
         self.told().clone()
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Option<Quiesced>> {
+    fn told(&self) -> MutexGuard<'_, Option<Quiesced>> {
         self.quiesced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Option<TenantLock>> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,15 +107,92 @@ impl Pause for FreezePause {
     async fn pause(&self) -> Result<(), PauseError> {
         let lock = TenantLock::acquire(&self.layout, &self.tenant, "backup", LOCK_WAIT).await?;
         // About a millisecond; a tenant whose container does not run is as good as frozen.
-        Freezer::new(self.layout.clone()).freeze(&lock, self.owner, "point in time of a backup")?;
-        *self.held() = Some(lock);
+        let freezer = Freezer::new(self.layout.clone());
+        let frozen = freezer.freeze(&lock, self.owner, "point in time of a backup")?;
+        *self.state() = State {
+            paused: Some((lock, frozen)),
+            has_held: false,
+        };
         Ok(())
     }
 
     async fn resume(&self) -> Result<(), PauseError> {
-        let thawed = Freezer::new(self.layout.clone()).thaw(&self.tenant, self.owner);
-        *self.held() = None;
-        thawed?;
+        let freezer = Freezer::new(self.layout.clone());
+        let paused = self.state().paused.take();
+        // A stop needs no lock to thaw what it stops, and systemd none to start an agent.
+        let runs = freezer.is_running(&self.tenant);
+        let was_frozen = freezer.thaw(&self.tenant, self.owner)?;
+        if let Some((_lock, frozen)) = paused {
+            self.state().has_held = match frozen {
+                Frozen::Yes => was_frozen,
+                Frozen::NotRunning => !runs?,
+            };
+        }
         Ok(())
+    }
+
+    fn has_held(&self) -> bool {
+        self.state().has_held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use camino::Utf8PathBuf;
+
+    use super::*;
+    use crate::protect::samples::host;
+
+    /// What happens in the pause.
+    type Meanwhile<'a> = &'a dyn Fn(&Layout, &TenantId);
+
+    /// The control group of a container, as a kernel shows it that freezes at once.
+    fn group(layout: &Layout, tenant: &TenantId) -> Utf8PathBuf {
+        let names = crate::layout::UnitNames(tenant);
+        let slices = layout.root().join("sys/fs/cgroup/tenant.slice");
+        let service = slices.join(names.slice()).join(names.service());
+        service.join("libpod-payload-1")
+    }
+
+    fn start(layout: &Layout, tenant: &TenantId) {
+        let group = group(layout, tenant);
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("cgroup.freeze"), "0").unwrap();
+        // Without processes no state is waited for.
+        fs::write(group.join("cgroup.events"), "populated 0\nfrozen 0\n").unwrap();
+    }
+
+    async fn held(runs: bool, meanwhile: Meanwhile<'_>) -> bool {
+        let (_guard, layout, tenant) = host();
+        for name in ["lock", "frozen"] {
+            fs::create_dir_all(layout.run_dir().join(name)).unwrap();
+        }
+        if runs {
+            start(&layout, &tenant);
+        }
+        let pause = FreezePause::new(&layout, &tenant, Owner::Backup, None);
+        pause.pause().await.unwrap();
+        meanwhile(&layout, &tenant);
+        pause.resume().await.unwrap();
+        let held = pause.has_held();
+        // Once more, as when a backup is broken off.
+        pause.resume().await.unwrap();
+        assert_eq!(pause.has_held(), held);
+        held
+    }
+
+    #[tokio::test]
+    async fn a_pause_in_which_the_agent_was_thawed_or_started_has_not_held() {
+        let nothing: Meanwhile<'_> = &|_, _| {};
+        assert!(held(true, nothing).await);
+        assert!(held(false, nothing).await);
+        let stop: Meanwhile<'_> = &|layout, tenant| {
+            Freezer::new(layout.clone()).thaw_all(tenant).unwrap();
+            fs::remove_dir_all(group(layout, tenant)).unwrap();
+        };
+        assert!(!held(true, stop).await);
+        assert!(!held(false, &start).await);
     }
 }
