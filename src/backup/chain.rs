@@ -61,6 +61,15 @@ pub fn choose<'a>(
     Ok(Some(follow(&by_digest, &names, head)))
 }
 
+/// Follows the chain from `head`, which is one of the commits.
+pub fn follow_from<'a>(commits: impl Iterator<Item = &'a SignedCommit>, head: CommitName) -> Chain {
+    let by_digest: HashMap<Digest, &SignedCommit> =
+        commits.map(|commit| (commit.name.digest, commit)).collect();
+    let mut names: Vec<CommitName> = by_digest.values().map(|commit| commit.name).collect();
+    names.sort_unstable();
+    follow(&by_digest, &names, head)
+}
+
 fn follow(
     by_digest: &HashMap<Digest, &SignedCommit>,
     names: &[CommitName],
@@ -81,7 +90,8 @@ fn follow(
         match by_digest.get(&previous) {
             // A chain only goes down, so it ends.
             Some(found)
-                if found.name.sequence + 1 == name.sequence && found.name.epoch <= name.epoch =>
+                if found.name.sequence.checked_add(1) == Some(name.sequence)
+                    && found.name.epoch <= name.epoch =>
             {
                 next = Some(found.name);
             }
@@ -117,9 +127,9 @@ fn follow(
 /// The only commit of the highest sequence below `name`, not of a later epoch.
 fn below(names: &[CommitName], name: CommitName) -> Option<CommitName> {
     let candidates = || {
-        names
-            .iter()
-            .filter(|other| other.sequence + 1 < name.sequence && other.epoch <= name.epoch)
+        names.iter().filter(|other| {
+            other.sequence < name.sequence.saturating_sub(1) && other.epoch <= name.epoch
+        })
     };
     let sequence = candidates().map(|other| other.sequence).max()?;
     let mut best = candidates().filter(|other| other.sequence == sequence);

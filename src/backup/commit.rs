@@ -10,6 +10,7 @@ use super::envelope::{self, EnvelopeError, Opened, Signer};
 use super::id::{Digest, RepositoryId};
 use super::keys::{COMMIT_NAMESPACE, KeyError, PublicKey};
 use super::names::CommitName;
+use crate::object_store::StoreError;
 
 const FORMAT: &str = "tenantd-commit";
 /// Longest payload line, in bytes.
@@ -93,6 +94,17 @@ pub enum CommitError {
     /// The bytes are not those that the name promises.
     #[error("commit {0} has other content than its name says: it was overwritten or damaged")]
     Name(CommitName),
+    /// The store keeps something under its name and lets nobody read it.
+    #[error(
+        "commit {name} cannot be read: it was overwritten with what the store does not give out"
+    )]
+    Unread {
+        /// The commit.
+        name: CommitName,
+        /// What the store says.
+        #[source]
+        source: StoreError,
+    },
     /// It belongs to another repository.
     #[error("commit {name} belongs to repository {found}, not to {expected}")]
     Foreign {
@@ -122,6 +134,13 @@ pub enum CommitError {
         /// The chain's epoch.
         chain: u32,
     },
+    /// The chain cannot go on.
+    #[error(
+        "the newest commit has the highest number there is, which nobody gets to by backing up: whoever had the \
+         node's key made it. Restore what you trust with --snapshot, and move the repository's local \
+         directory away: the next backup then begins a new repository"
+    )]
+    LastSequence,
     /// A signature or certificate does not hold.
     #[error("the commit's signature does not hold")]
     Key(#[source] KeyError),
@@ -154,12 +173,14 @@ impl SignedCommit {
                 chain: previous.epoch,
             });
         }
+        let last = draft.previous.map_or(0, |previous| previous.sequence);
+        let sequence = last.checked_add(1).ok_or(CommitError::LastSequence)?;
         let commit = Commit {
             format: FORMAT.to_owned(),
             version: FORMAT_VERSION,
             repository: draft.repository,
             epoch,
-            sequence: draft.previous.map_or(0, |previous| previous.sequence) + 1,
+            sequence,
             previous: draft.previous.map(|previous| previous.digest),
             time: draft.time,
             recipient: draft.recipient,

@@ -192,6 +192,25 @@ fn a_later_version_is_told_from_a_forgery() {
 }
 
 #[test]
+fn after_the_last_number_nothing_is_signed() {
+    let last = CommitName {
+        sequence: u32::MAX,
+        ..commit(1, None).name
+    };
+    let draft = CommitDraft {
+        repository: ID,
+        recipient: Digest::of(b"recipient"),
+        previous: Some(last),
+        time: Timestamp::UNIX_EPOCH,
+        tree: vec![],
+        packs: vec![],
+        lists: vec![],
+    };
+    let result = SignedCommit::sign(draft, &signer(2));
+    assert!(matches!(result, Err(CommitError::LastSequence)));
+}
+
+#[test]
 fn a_replaced_node_cannot_go_on() {
     let new = commit(2, Some(&commit(1, None)));
     let draft = CommitDraft {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::FORMAT_VERSION;
 use super::id::{Digest, RepositoryId};
@@ -34,8 +35,9 @@ pub(super) enum FetchError {
 /// Reads the object at `name`, of at most `limit` bytes, that has this digest.
 ///
 /// A plain read first, and nothing else where its bytes fit: one GET. Only where they do not, or
-/// where there is nothing, the versions of the name are listed and tried. A read that was garbled
-/// on its way is so repeated, in a store without versions too.
+/// where there is nothing to be read, the versions of the name are listed and tried, and those that
+/// cannot be read passed over. A read that was garbled on its way is so repeated, in a store without
+/// versions too.
 pub(super) async fn fetch(
     store: &dyn ObjectStore,
     name: &str,
@@ -49,8 +51,8 @@ pub(super) async fn fetch(
         },
         Err(error) => match error.kind {
             StoreErrorKind::TooLarge { .. } => FetchError::Changed,
-            StoreErrorKind::NotFound => FetchError::Store(error),
-            _ => return Err(FetchError::Store(error)),
+            kind if kind.is_general() => return Err(FetchError::Store(error)),
+            _ => FetchError::Store(error),
         },
     };
     let versions = match store.list_versions(name).await {
@@ -61,14 +63,21 @@ pub(super) async fn fetch(
     };
     let versions: Vec<_> = versions.iter().filter(|one| one.name == name).collect();
     match search(store, &versions, limit, digest).await? {
-        Some(bytes) => {
+        Searched::Found(bytes) => {
             tracing::warn!(
                 name,
                 "was hidden, overwritten or garbled; the version with its digest was read"
             );
             Ok(bytes)
         }
-        None => Err(first),
+        // What is hidden and cannot be read is not gone.
+        Searched::Refused(refused) => Err(match first {
+            FetchError::Store(error) if error.kind == StoreErrorKind::NotFound => {
+                FetchError::Store(refused)
+            }
+            first => first,
+        }),
+        Searched::Nothing => Err(first),
     }
 }
 
@@ -107,19 +116,36 @@ pub(super) async fn fetch_description(
         return plain().await;
     }
     candidates.retain(|version| version.size <= MAX_DESCRIPTION);
-    let mut oldest = None;
+    let (mut oldest, mut refused) = (None, None);
     for version in candidates.into_iter().take(MAX_TRIED) {
         let object = match read_twice(store, version).await {
             Ok(bytes) => description(&bytes),
-            Err(error) if error.kind == StoreErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+            Err(error) if error.kind.is_general() => return Err(error),
+            Err(error) => {
+                note(&mut refused, error);
+                continue;
+            }
         };
         if object.as_ref().is_some_and(fits) {
             return Ok(object);
         }
         oldest = oldest.or(object);
     }
-    Ok(oldest)
+    match (oldest, refused) {
+        (None, Some(refused)) => Err(refused),
+        (oldest, _) => Ok(oldest),
+    }
+}
+
+/// Remembers the first refusal of a version; that one is gone, or longer than it may be, is none.
+fn note(refused: &mut Option<StoreError>, error: StoreError) {
+    let is_none = matches!(
+        error.kind,
+        StoreErrorKind::NotFound | StoreErrorKind::TooLarge { .. }
+    );
+    if !is_none {
+        refused.get_or_insert(error);
+    }
 }
 
 /// Reads a version until two reads agree: nothing else tells whether one was garbled on its way.
@@ -144,12 +170,23 @@ pub(super) fn description(bytes: &[u8]) -> Option<RepositoryObject> {
         })
 }
 
+/// What a search among versions came to.
+enum Searched {
+    /// These are the bytes.
+    Found(Bytes),
+    /// None that could be read has the digest; the first of the others was refused like this.
+    Refused(StoreError),
+    /// None has the digest.
+    Nothing,
+}
+
 async fn search(
     store: &dyn ObjectStore,
     versions: &[&ObjectVersion],
     limit: u64,
     digest: Digest,
-) -> Result<Option<Bytes>, FetchError> {
+) -> Result<Searched, FetchError> {
+    let mut refused = None;
     let candidates = versions
         .iter()
         .filter(|version| !version.is_delete_marker && version.size <= limit);
@@ -157,16 +194,14 @@ async fn search(
         match store.get_version(version, limit).await {
             Ok(bytes) => {
                 if let Some(bytes) = fitting(bytes, digest).await? {
-                    return Ok(Some(bytes));
+                    return Ok(Searched::Found(bytes));
                 }
             }
-            Err(error) => match error.kind {
-                StoreErrorKind::NotFound | StoreErrorKind::TooLarge { .. } => {}
-                _ => return Err(FetchError::Store(error)),
-            },
+            Err(error) if error.kind.is_general() => return Err(FetchError::Store(error)),
+            Err(error) => note(&mut refused, error),
         }
     }
-    Ok(None)
+    Ok(refused.map_or(Searched::Nothing, Searched::Refused))
 }
 
 /// The bytes, if they have the digest.
@@ -178,35 +213,54 @@ async fn fitting(bytes: Bytes, digest: Digest) -> Result<Option<Bytes>, FetchErr
     Ok((found == digest).then_some(bytes))
 }
 
-/// What is stored below a prefix, one record for each version that holds bytes, hidden ones included;
-/// by name and then by age. One listing, which costs what one without versions does.
+/// All versions of what is stored below a prefix, hidden ones included.
 ///
 /// # Errors
 /// The store cannot be listed. Where only the key may not list versions, what is plain to see is
 /// given, with a warning.
-pub(super) async fn list_all(
+pub(super) async fn list_versions(
     store: &dyn ObjectStore,
     prefix: &str,
-) -> Result<Vec<ObjectInfo>, StoreError> {
+) -> Result<Vec<ObjectVersion>, StoreError> {
     match store.list_versions(prefix).await {
-        Ok(versions) => Ok(versions
-            .into_iter()
-            .filter(|version| !version.is_delete_marker)
-            .map(|version| ObjectInfo {
-                name: version.name,
-                size: version.size,
-            })
-            .collect()),
         Err(error) if error.kind == StoreErrorKind::Denied => {
-            let plain = store.list(prefix).await?;
+            let plain = store.list(prefix).await?.into_iter();
             tracing::warn!(
                 prefix,
                 "the key may not list versions, so what was hidden cannot be seen"
             );
-            Ok(plain)
+            Ok(plain
+                .map(|object| ObjectVersion {
+                    name: object.name,
+                    version: None,
+                    size: object.size,
+                    modified: Timestamp::UNIX_EPOCH,
+                    is_latest: true,
+                    is_delete_marker: false,
+                })
+                .collect())
         }
-        Err(error) => Err(error),
+        listed => listed,
     }
+}
+
+/// What is stored below a prefix, one record for each version that holds bytes, hidden ones included;
+/// by name and then by age. One listing, which costs what one without versions does.
+///
+/// # Errors
+/// As [`list_versions`].
+pub(super) async fn list_all(
+    store: &dyn ObjectStore,
+    prefix: &str,
+) -> Result<Vec<ObjectInfo>, StoreError> {
+    let versions = list_versions(store, prefix).await?.into_iter();
+    Ok(versions
+        .filter(|version| !version.is_delete_marker)
+        .map(|version| ObjectInfo {
+            name: version.name,
+            size: version.size,
+        })
+        .collect())
 }
 
 /// The names below a prefix, of hidden objects too.
@@ -221,28 +275,4 @@ pub(super) async fn list_names(
     let mut names: Vec<String> = all.map(|object| object.name).collect();
     names.dedup();
     Ok(names)
-}
-
-/// The names below a prefix, of hidden objects too: what was stored first comes first, so that nobody can
-/// bury it. Of what is longer than `limit` in every version nothing is said.
-///
-/// # Errors
-/// The store cannot be listed; where only the key may not list versions, the order is that of names.
-pub(super) async fn oldest_names(
-    store: &dyn ObjectStore,
-    prefix: &str,
-    limit: u64,
-) -> Result<Vec<String>, StoreError> {
-    let mut versions = match store.list_versions(prefix).await {
-        Ok(versions) => versions,
-        Err(error) if error.kind == StoreErrorKind::Denied => {
-            return list_names(store, prefix).await;
-        }
-        Err(error) => return Err(error),
-    };
-    versions.retain(|version| !version.is_delete_marker && version.size <= limit);
-    versions.sort_by_key(|version| version.modified);
-    let mut seen = HashSet::new();
-    let names = versions.into_iter().map(|version| version.name);
-    Ok(names.filter(|name| seen.insert(name.clone())).collect())
 }

@@ -24,6 +24,7 @@ pub(super) async fn holds(store: &dyn ObjectStore, many: usize) {
     assert_eq!(names(store, "").await, Vec::<String>::new());
     one_object(store).await;
     prefixes(store).await;
+    directories(store).await;
     sizes(store).await;
     ranges(store).await;
     versions(store).await;
@@ -60,6 +61,21 @@ async fn prefixes(store: &dyn ObjectStore) {
     assert_eq!(names(store, "r/").await, Vec::<String>::new());
     let found = store.list("q/").await.unwrap();
     assert_eq!(found[0].size, "q/packs/1".len() as u64);
+}
+
+async fn directories(store: &dyn ObjectStore) {
+    for name in ["p", "q"] {
+        let name = format!("{name}/directories/x/y");
+        store.put(&name, Bytes::new()).await.unwrap();
+    }
+    store.put("file", Bytes::new()).await.unwrap();
+    let found = store.list_directories().await.unwrap();
+    assert!(found.is_sorted(), "{found:?}");
+    for name in ["one", "p", "q"] {
+        let times = found.iter().filter(|one| *one == name).count();
+        assert_eq!(times, 1, "{name} of {found:?}");
+    }
+    assert!(!found.iter().any(|one| one == "file" || one.contains('/')));
 }
 
 async fn sizes(store: &dyn ObjectStore) {

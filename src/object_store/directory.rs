@@ -152,6 +152,12 @@ impl ObjectStore for DirectoryStore {
             .await
     }
 
+    async fn list_directories(&self) -> Result<Vec<String>, StoreError> {
+        let root = self.root.clone();
+        self.blocking("listing", "", move || directories(&root))
+            .await
+    }
+
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
         self.get(&version.name, limit).await
     }
@@ -162,6 +168,24 @@ fn open(path: &Utf8Path) -> io::Result<File> {
         .read(true)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)
+}
+
+/// The directories in the store's own, sorted.
+fn directories(root: &Utf8Path) -> io::Result<Vec<String>> {
+    let entries = match root.read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && !entry.file_name().starts_with('.') {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// The only version of each object that is still there.

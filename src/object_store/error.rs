@@ -92,6 +92,21 @@ impl std::fmt::Display for StoreErrorKind {
 }
 
 impl StoreErrorKind {
+    /// Whether it is the same for every object: the store is out of reach, or its settings or key are wrong.
+    ///
+    /// Anything else may be one object's own: whoever may only write can store a version that nobody may read
+    /// (with a key of his own, or in cold storage), and that must not stand before all the others.
+    pub fn is_general(self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::WrongKey
+                | Self::WrongRegion
+                | Self::WrongTime
+                | Self::NoBucket
+        )
+    }
+
     /// The kind of a local I/O error.
     pub fn of_io(error: &std::io::Error) -> Self {
         use std::io::ErrorKind;

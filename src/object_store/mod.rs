@@ -16,6 +16,7 @@ mod probe;
 mod retry;
 mod s3;
 mod s3_collector;
+mod s3_directories;
 mod s3_listing;
 mod s3_probe;
 
@@ -105,6 +106,16 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// not listed counts as gone, and what only it names would be deleted. Elsewhere an object
     /// is its only version.
     async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError>;
+
+    /// The first components of all names that have more than one, in order, those of which everything is hidden
+    /// included: `a` for `a/x` and `a/b/y`. A store that can list them lists nothing else.
+    async fn list_directories(&self) -> Result<Vec<String>, StoreError> {
+        let versions = self.list_versions("").await?;
+        let first = |version: &ObjectVersion| Some(version.name.split_once('/')?.0.to_owned());
+        let mut names: Vec<String> = versions.iter().filter_map(first).collect();
+        names.dedup();
+        Ok(names)
+    }
 
     /// Reads one version of at most `limit` bytes.
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError>;

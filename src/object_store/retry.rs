@@ -163,6 +163,10 @@ impl<S: ObjectStore> ObjectStore for Retrying<S> {
         self.repeat(|| self.inner.list_versions(prefix)).await
     }
 
+    async fn list_directories(&self) -> Result<Vec<String>, StoreError> {
+        self.repeat(|| self.inner.list_directories()).await
+    }
+
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
         self.repeat(|| self.inner.get_version(version, limit)).await
     }

@@ -186,7 +186,7 @@ impl S3Store {
             .await
     }
 
-    async fn page<P: DeserializeOwned>(
+    pub(super) async fn page<P: DeserializeOwned>(
         &self,
         prefix: &str,
         query: &[(&str, &str)],
@@ -212,7 +212,7 @@ impl S3Store {
     }
 
     /// The name of a listed key; none where the store lists what was not asked for.
-    fn name(&self, key: &str, prefix: &str) -> Option<String> {
+    pub(super) fn name(&self, key: &str, prefix: &str) -> Option<String> {
         let name = key.strip_prefix(&self.key(""))?;
         name.starts_with(prefix).then(|| name.to_owned())
     }
@@ -304,7 +304,12 @@ impl S3Store {
     }
 
     /// Refuses a listing without end.
-    fn check_progress(&self, prefix: &str, found: usize, stuck: bool) -> Result<(), StoreError> {
+    pub(super) fn check_progress(
+        &self,
+        prefix: &str,
+        found: usize,
+        stuck: bool,
+    ) -> Result<(), StoreError> {
         if found > MAX_LISTED || stuck {
             return Err(self.refused("listing", prefix, StoreErrorKind::Failed));
         }
@@ -379,6 +384,10 @@ impl ObjectStore for S3Store {
             Err(error) if error.kind == StoreErrorKind::Unsupported => self.objects(prefix).await,
             listed => listed,
         }
+    }
+
+    async fn list_directories(&self) -> Result<Vec<String>, StoreError> {
+        self.directories().await
     }
 
     async fn get_version(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {

@@ -12,12 +12,21 @@ pub(super) struct Listed {
     pub last_modified: Timestamp,
 }
 
+/// What names that go on after the delimiter have in common.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CommonPrefix {
+    pub prefix: String,
+}
+
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ObjectsPage {
     #[serde(default)]
     pub contents: Vec<Listed>,
+    #[serde(default)]
+    pub common_prefixes: Vec<CommonPrefix>,
     pub next_continuation_token: Option<String>,
 }
 
@@ -42,6 +51,8 @@ pub(super) struct VersionsPage {
     pub versions: Vec<ListedVersion>,
     #[serde(default, rename = "DeleteMarker")]
     pub markers: Vec<ListedVersion>,
+    #[serde(default)]
+    pub common_prefixes: Vec<CommonPrefix>,
     #[serde(default)]
     pub is_truncated: bool,
     pub next_key_marker: Option<String>,

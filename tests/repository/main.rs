@@ -11,6 +11,7 @@ mod hostile;
 mod increments;
 mod interleaved;
 mod keys;
+mod meanwhile;
 mod part;
 mod prune_command;
 mod ranged;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tenantd::backup::collect::{CollectReport, CollectRequest, Fate, collect, find_repositories};
+use tenantd::backup::collect::{
+    Blocked, CollectReport, CollectRequest, Fate, collect, find_repositories,
+};
 use tenantd::backup::retention::{KeepRules, Policy};
-use tenantd::backup::{RemoteRepository, Share, Trust};
+use tenantd::backup::{Digest, RemoteRepository, RepositoryKeys, Share, Trust};
 use tenantd::object_store::{Collector, ObjectStore, ObjectVersion, StoreErrorKind};
 
 use super::bucket::Bucket;
@@ -87,6 +89,126 @@ async fn hiding_and_overwriting_again_and_again_costs_nothing() {
         }
     }
     nothing_is_lost(&tenant).await;
+}
+
+#[tokio::test]
+async fn overwriting_everything_with_what_nobody_may_read_costs_nothing() {
+    let tenant = full_of_snapshots().await;
+    for name in names(&tenant.bucket).await {
+        tenant.bucket.objects.put_sealed(&name, b"sealed");
+    }
+    nothing_is_lost(&tenant).await;
+    let report = collected(&tenant).await;
+    assert!(report.blocked.is_none(), "{report:?}");
+}
+
+#[tokio::test]
+async fn new_names_that_nobody_may_read_are_refused_and_block_nothing_but_a_prune() {
+    let tenant = full_of_snapshots().await;
+    let prefix = tenant.world.remote().await;
+    let prefix = prefix
+        .adoption(&RepositoryKeys::generate().unwrap(), None)
+        .prefix;
+    let digest = Digest::of(b"junk");
+    for place in ["commits", "heartbeats"] {
+        let name = format!("{prefix}/{place}/0000000001-0000000009-{digest}");
+        tenant.bucket.objects.put_sealed(&name, b"sealed");
+    }
+    for place in ["keys", "marks"] {
+        let name = format!("{prefix}/{place}/{digest}");
+        tenant.bucket.objects.put_sealed(&name, b"sealed");
+        tenant
+            .bucket
+            .objects
+            .put_sealed(&format!("{name}.age"), b"sealed");
+    }
+    let snapshots = tenant.world.snapshots().await;
+    assert_eq!((snapshots.commits.len(), snapshots.refused.len()), (3, 1));
+    let expected = super::world::nodes(&tenant.world.state());
+    super::world::assert_same(&tenant.world.restored(None).await, &expected);
+    assert!(
+        tenant
+            .world
+            .remote()
+            .await
+            .heartbeat()
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let report = collected(&tenant).await;
+    assert!(
+        matches!(report.blocked, Some(Blocked::Commit(_))),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
+async fn key_objects_without_number_lock_nobody_out() {
+    let tenant = full_of_snapshots().await;
+    let prefix = tenant.world.remote().await;
+    let prefix = prefix
+        .adoption(&RepositoryKeys::generate().unwrap(), None)
+        .prefix;
+    for number in 0..70_u8 {
+        // Well named ones, such as are none at all, and others that come first by name.
+        let junk = Bytes::from(vec![number; 100]);
+        let digest = Digest::of(&junk);
+        for name in [
+            format!("{digest}.age"),
+            format!("000{number}.age"),
+            format!("00{number}"),
+        ] {
+            overwrite(&tenant.bucket, &format!("{prefix}/keys/{name}"), &junk).await;
+        }
+    }
+    tenant.check().await;
+}
+
+#[tokio::test]
+async fn prefixes_are_found_hidden_or_not_without_listing_what_they_hold() {
+    let tenant = full_of_snapshots().await;
+    let store = tenant.bucket.store();
+    for prefix in 10..30 {
+        for number in 0..20 {
+            let name = format!("{prefix:032}/packs/{number}");
+            overwrite(&tenant.bucket, &name, b"pack").await;
+            if prefix % 2 == 0 {
+                hide(&tenant.bucket, &name).await;
+            }
+        }
+    }
+    tenant.bucket.counted();
+    let found = store.list_directories().await.unwrap();
+    assert_eq!(tenant.bucket.counted().list, 3, "pages of seven");
+    assert_eq!(found.len(), 21);
+    assert!(found.is_sorted());
+    // Where versions cannot be listed, what is plain to see.
+    tenant.bucket.objects.list_no_versions();
+    assert_eq!(store.list_directories().await.unwrap().len(), 11);
+}
+
+/// What a collector of the operator's would delete.
+async fn collected(tenant: &Tenant) -> CollectReport {
+    let store: Arc<dyn Collector> = Arc::new(tenant.bucket.admin());
+    let prefix = find_repositories(&store).await.unwrap()[0];
+    let trust = Trust::root(tenant.world.root.public());
+    let rules = KeepRules {
+        within: SignedDuration::ZERO,
+        hourly: 0,
+        daily: 1,
+        weekly: 0,
+        monthly: 0,
+        yearly: 0,
+    };
+    let grace = SignedDuration::from_hours(72);
+    let request = CollectRequest {
+        policy: Policy { rules, grace },
+        dry_run: true,
+        drop_refused: false,
+        now: tenant.bucket.objects.now(),
+    };
+    collect(&store, prefix, &trust, &request).await.unwrap()
 }
 
 #[tokio::test]

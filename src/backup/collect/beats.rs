@@ -41,9 +41,17 @@ impl Beats {
             epoch.sort_unstable();
             for name in epoch.iter().rev().take(MAX_TRIED) {
                 let object = names.heartbeat(name);
-                let read = objects
+                let read = match objects
                     .read(store, &object, name.digest, MAX_HEARTBEAT)
-                    .await?;
+                    .await
+                {
+                    // It may be a good one, so it stays; one below it does too.
+                    Err(error) if !error.kind.is_general() => {
+                        newest.insert(object);
+                        continue;
+                    }
+                    read => read?,
+                };
                 let is_good = read.is_some_and(|(bytes, _)| is_signed(*name, &bytes, trust));
                 if is_good {
                     newest.insert(object);

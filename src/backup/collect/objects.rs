@@ -1,6 +1,6 @@
 //! What lies below a repository's prefix, by name, with all versions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -79,6 +79,9 @@ impl Objects {
 
     /// The first version whose bytes have this digest, and when it was stored: what was hidden,
     /// overwritten or repeated later changes nothing.
+    ///
+    /// # Errors
+    /// The store fails, or a version was refused and no other has the digest: it may be the right one.
     pub(super) async fn read(
         &self,
         store: &dyn Collector,
@@ -86,6 +89,7 @@ impl Objects {
         digest: Digest,
         limit: u64,
     ) -> Result<Option<(Bytes, Timestamp)>, StoreError> {
+        let mut refused = None;
         for version in self.versions(name) {
             if version.is_delete_marker || version.size > limit {
                 continue;
@@ -99,26 +103,23 @@ impl Objects {
                     kind: StoreErrorKind::NotFound | StoreErrorKind::TooLarge { .. },
                     ..
                 }) => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind.is_general() => return Err(error),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                }
             }
         }
-        Ok(None)
+        refused.map_or(Ok(None), Err)
     }
 }
 
-/// The prefixes of all repositories in a store, hidden ones included.
+/// The prefixes of a store that a repository may have, hidden ones included.
 ///
 /// # Errors
 /// The store cannot be listed.
 pub async fn find_repositories(
     store: &Arc<dyn Collector>,
 ) -> Result<Vec<BucketPrefix>, StoreError> {
-    let versions = store.list_versions("").await?;
-    let prefix = |version: &ObjectVersion| {
-        let (prefix, rest) = version.name.split_once('/')?;
-        let is_ours = rest == "repository.json" || rest.starts_with("commits/");
-        is_ours.then(|| prefix.parse().ok()).flatten()
-    };
-    let found: BTreeSet<BucketPrefix> = versions.iter().filter_map(prefix).collect();
-    Ok(found.into_iter().collect())
+    let names = store.list_directories().await?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }

@@ -148,10 +148,13 @@ async fn check(
             is_riddle,
         }))
     };
-    let Some((bytes, stored)) = objects
-        .read(store, &object, name.digest, MAX_COMMIT)
-        .await?
-    else {
+    let read = match objects.read(store, &object, name.digest, MAX_COMMIT).await {
+        Err(source) if !source.kind.is_general() => {
+            return Ok(refused(CommitError::Unread { name, source }, None, true));
+        }
+        read => read?,
+    };
+    let Some((bytes, stored)) = read else {
         let is_there = store.head(&object).await?.is_some();
         let is_plain = versions.iter().all(|version| version.version.is_none());
         if is_plain && !is_there {

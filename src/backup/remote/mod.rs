@@ -4,6 +4,7 @@
 mod error;
 mod ranges;
 mod snapshots;
+mod unlock;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,15 +17,15 @@ pub use self::error::RemoteError;
 pub use self::snapshots::{RefusedCommit, Snapshots};
 use super::certificate::Trust;
 use super::commit::{CommitError, MAX_COMMIT, ObjectRef, SignedCommit};
-use super::fetch::{FetchError, fetch, fetch_description, list_names, oldest_names};
+use super::fetch::{FetchError, fetch, fetch_description, list_names};
 use super::heartbeat::{MAX_HEARTBEAT, SignedHeartbeat};
 use super::id::{BucketPrefix, Digest, RepositoryId};
 use super::names::{CommitName, HeartbeatName, ObjectNames};
 use super::pack::MAX_PACK;
 use super::pack_list::{ListObject, MAX_LIST};
 use super::repository::{Adopted, RepositoryObject};
-use super::seal::{self, Identity, MAX_KEYS, RepositoryKeys};
-use super::tree::{MAX_PART, Tree, TreeReader};
+use super::seal::{self, RepositoryKeys};
+use super::tree::{Labels, MAX_PART, Tree, TreeHeader, TreeReader};
 use crate::object_store::{ObjectStore, StoreErrorKind};
 
 /// So many of the newest heartbeats are looked at for one that a trusted node signed.
@@ -33,8 +34,9 @@ const MAX_BEATS: usize = 256;
 const READERS: usize = 16;
 /// More commits than this are not one repository's.
 const MAX_LISTED: usize = 200_000;
-/// So many key objects are tried, the oldest first.
-const MAX_KEY_OBJECTS: usize = 1024;
+
+/// A commit's name, and what is to be said of its bytes.
+type ReadCommit = (CommitName, Result<SignedCommit, CommitError>);
 
 /// A repository in an object store, opened for reading.
 #[derive(Debug, Clone)]
@@ -77,14 +79,14 @@ impl RemoteRepository {
         }
     }
 
-    /// Finds the repositories of a store: every prefix that holds a `repository.json`, hidden or not.
+    /// The prefixes of a store that a repository may have, hidden ones included. One listing that does not grow
+    /// with what they hold.
     ///
     /// # Errors
     /// The store cannot be listed.
     pub async fn find(store: &dyn ObjectStore) -> Result<Vec<BucketPrefix>, RemoteError> {
-        let names = list_names(store, "").await.map_err(RemoteError::Store)?;
-        let prefix = |name: &String| name.strip_suffix("/repository.json")?.parse().ok();
-        Ok(names.iter().filter_map(prefix).collect())
+        let names = store.list_directories().await.map_err(RemoteError::Store)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// The repository's id.
@@ -124,6 +126,8 @@ impl RemoteRepository {
         let checked: Vec<_> = stream::iter(listed)
             .map(|name| self.read_commit(name))
             .buffer_unordered(READERS)
+            // One that was deleted since it was listed is as if it had not been listed.
+            .try_filter_map(async |read| Ok(read))
             .try_collect()
             .await?;
         let mut snapshots = Snapshots {
@@ -167,9 +171,10 @@ impl RemoteRepository {
             let stored = fetch(self.store.as_ref(), &object, MAX_HEARTBEAT, name.digest).await;
             let bytes = match stored {
                 Ok(bytes) => bytes,
-                Err(FetchError::Changed) => continue,
-                Err(FetchError::Store(error)) if error.kind == StoreErrorKind::NotFound => continue,
-                Err(FetchError::Store(error)) => return Err(RemoteError::Store(error)),
+                Err(FetchError::Store(error)) if error.kind.is_general() => {
+                    return Err(RemoteError::Store(error));
+                }
+                Err(FetchError::Changed | FetchError::Store(_)) => continue,
                 Err(FetchError::Worker(error)) => return Err(RemoteError::Worker(error)),
             };
             match SignedHeartbeat::verify(name, bytes.to_vec(), self.object.id, &self.trust) {
@@ -183,53 +188,26 @@ impl RemoteRepository {
         Ok(None)
     }
 
-    async fn read_commit(
-        &self,
-        name: CommitName,
-    ) -> Result<(CommitName, Result<SignedCommit, CommitError>), RemoteError> {
+    /// Reads and checks a commit that was listed; `None` where it is gone.
+    async fn read_commit(&self, name: CommitName) -> Result<Option<ReadCommit>, RemoteError> {
         let stored = self.names.commit(&name);
-        let bytes = match fetch(self.store.as_ref(), &stored, MAX_COMMIT, name.digest).await {
-            Ok(bytes) => bytes,
-            Err(FetchError::Changed) => return Ok((name, Err(CommitError::Name(name)))),
-            Err(FetchError::Store(error)) => return Err(RemoteError::Store(error)),
+        let refused = match fetch(self.store.as_ref(), &stored, MAX_COMMIT, name.digest).await {
+            Ok(bytes) => {
+                let bytes = bytes.to_vec();
+                let commit = SignedCommit::verify(name, bytes, self.object.id, &self.trust);
+                return Ok(Some((name, commit)));
+            }
+            Err(FetchError::Changed) => CommitError::Name(name),
+            Err(FetchError::Store(error)) if error.kind == StoreErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(FetchError::Store(error)) if error.kind.is_general() => {
+                return Err(RemoteError::Store(error));
+            }
+            Err(FetchError::Store(source)) => CommitError::Unread { name, source },
             Err(FetchError::Worker(error)) => return Err(RemoteError::Worker(error)),
         };
-        let commit = SignedCommit::verify(name, bytes.to_vec(), self.object.id, &self.trust);
-        Ok((name, commit))
-    }
-
-    /// Opens the repository's keys for a commit.
-    ///
-    /// # Errors
-    /// No identity opens a key object that fits the commit.
-    pub async fn unlock(
-        &self,
-        commit: &SignedCommit,
-        identities: &[Identity],
-    ) -> Result<RepositoryKeys, RemoteError> {
-        let prefix = self.names.keys_prefix();
-        let names = oldest_names(self.store.as_ref(), &prefix, MAX_KEYS)
-            .await
-            .map_err(RemoteError::Store)?;
-        for name in names.iter().take(MAX_KEY_OBJECTS) {
-            let digest = name.strip_prefix(&prefix).unwrap_or(name);
-            let Ok(digest) = digest.trim_end_matches(".age").parse() else {
-                continue;
-            };
-            let Ok(sealed) = fetch(self.store.as_ref(), name, MAX_KEYS, digest).await else {
-                continue;
-            };
-            for identity in identities {
-                let Ok(keys) = RepositoryKeys::unwrap(self.object.id, identity, &sealed) else {
-                    continue;
-                };
-                // Anyone can make a key object; only the commit says which is the right one.
-                if keys.identity.recipient().digest() == commit.commit.recipient {
-                    return Ok(keys);
-                }
-            }
-        }
-        Err(RemoteError::NoKey)
+        Ok(Some((name, Err(refused))))
     }
 
     /// Reads an object that a signed commit names, and checks size and hash.
@@ -308,6 +286,27 @@ impl RemoteRepository {
             reader.part(&text).map_err(refused)?;
         }
         reader.finish().map_err(refused)
+    }
+
+    /// What the writer of a snapshot says that it is: read from the first part of its tree alone.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn labels(
+        &self,
+        commit: &SignedCommit,
+        keys: &RepositoryKeys,
+    ) -> Result<Labels, RemoteError> {
+        let text = match commit.commit.tree.first() {
+            Some(first) => self.tree_part(*first, keys).await?,
+            None => Vec::new(),
+        };
+        let header = TreeHeader::read(&text, self.object.id);
+        let header = header.map_err(|source| RemoteError::Tree {
+            commit: commit.name,
+            source,
+        })?;
+        Ok(header.labels)
     }
 
     async fn tree_part(

@@ -1,7 +1,7 @@
 //! The snapshots of a repository as they were read: which were signed, and which of them a number means.
 
 use super::error::RemoteError;
-use crate::backup::chain::{Chain, choose};
+use crate::backup::chain::{Chain, choose, follow_from};
 use crate::backup::commit::{CommitError, SignedCommit};
 use crate::backup::names::CommitName;
 
@@ -41,13 +41,32 @@ impl Snapshots {
     /// # Errors
     /// As [`Self::chain`].
     pub fn newest(&self) -> Result<&SignedCommit, RemoteError> {
-        let head = self.chain()?.line[0];
+        self.head(&self.chain()?)
+    }
+
+    /// The commit from which a chain goes down.
+    ///
+    /// # Errors
+    /// It is not one of these.
+    pub fn head(&self, chain: &Chain) -> Result<&SignedCommit, RemoteError> {
+        let head = chain.line.first();
         self.commits
             .iter()
-            .find(|commit| commit.name == head)
+            .find(|commit| Some(&commit.name) == head)
             .ok_or(RemoteError::Empty {
                 refused: self.refused.len(),
             })
+    }
+
+    /// The chain from the commit of this number, for whoever names one because the newest cannot be told;
+    /// `None` where there is none of it, or more than one.
+    pub fn chain_from(&self, number: u64) -> Option<Chain> {
+        let is_named = |commit: &&SignedCommit| u64::from(commit.name.sequence) == number;
+        let mut named = self.commits.iter().filter(is_named);
+        match (named.next(), named.next()) {
+            (Some(one), None) => Some(follow_from(self.commits.iter(), one.name)),
+            _ => None,
+        }
     }
 
     /// The highest commit that a trusted node signed in a version of the format that is not known here.

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use s3s::dto::{
-    DefaultRetention, DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput, GetObjectInput,
-    GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, Object, ObjectLockConfiguration,
-    ObjectLockRetentionMode, ObjectLockRule, ObjectVersion, PutObjectInput, PutObjectOutput,
-    StreamingBlob,
+    CommonPrefix, DefaultRetention, DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput,
+    GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
+    ObjectLockConfiguration, ObjectLockRetentionMode, ObjectLockRule, ObjectVersion,
+    PutObjectInput, PutObjectOutput, StreamingBlob,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -27,6 +27,8 @@ struct Version {
     /// None is a marker that hides.
     bytes: Option<Bytes>,
     modified: Timestamp,
+    /// Whether a read is refused: it is encrypted with the key of whoever stored it.
+    is_sealed: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,15 @@ impl Objects {
         Stale(self)
     }
 
+    /// Stores a version that nobody else may read, as a PUT with a key of one's own (SSE-C) does.
+    pub fn put_sealed(&self, name: &str, bytes: &'static [u8]) {
+        let mut state = self.state.lock().unwrap();
+        let key = format!("node/a/{name}");
+        state.add(&key, Some(Bytes::from_static(bytes)));
+        let version = state.keys.get_mut(&key).and_then(|all| all.last_mut());
+        version.unwrap().is_sealed = true;
+    }
+
     /// How many versions there are, markers included.
     pub fn versions(&self) -> usize {
         let state = self.state.lock().unwrap();
@@ -127,6 +138,7 @@ impl State {
             id: id.clone(),
             bytes,
             modified: self.now,
+            is_sealed: false,
         };
         self.keys.entry(key.to_owned()).or_default().push(version);
         id
@@ -153,6 +165,28 @@ impl State {
 
 fn time(timestamp: Timestamp) -> s3s::dto::Timestamp {
     SystemTime::from(timestamp).into()
+}
+
+/// A page of what keys have in common up to the next slash, and where the next page goes on.
+fn directories<'a>(
+    keys: impl Iterator<Item = &'a String>,
+    prefix: &str,
+    after: &str,
+) -> (Vec<CommonPrefix>, Option<String>) {
+    let mut found: Vec<String> = keys
+        .filter_map(|key| {
+            let (directory, _) = key.strip_prefix(prefix)?.split_once('/')?;
+            Some(format!("{prefix}{directory}/"))
+        })
+        .filter(|directory| directory.as_str() > after)
+        .collect();
+    found.dedup();
+    let next = (found.len() > PAGE).then(|| found[PAGE - 1].clone());
+    found.truncate(PAGE);
+    let page = found.into_iter().map(|directory| CommonPrefix {
+        prefix: Some(directory),
+    });
+    (page.collect(), next)
 }
 
 fn length(bytes: &Bytes) -> Option<i64> {
@@ -201,6 +235,10 @@ impl S3 for Service {
         let (bytes, version) = found
             .and_then(|version| Some((version.bytes.clone()?, version)))
             .ok_or_else(|| s3_error!(NoSuchKey))?;
+        if version.is_sealed {
+            let words = "The object was stored using a form of Server Side Encryption.";
+            return Err(s3_error!(InvalidRequest, "{words}"));
+        }
         let mut content_range = None;
         let whole = bytes.len();
         let part = match input.range {
@@ -273,6 +311,20 @@ impl S3 for Service {
         let state = self.0.state.lock().unwrap();
         let prefix = input.prefix.unwrap_or_default();
         let after = input.continuation_token.unwrap_or_default();
+        if input.delimiter.is_some() {
+            let all = state.keys.iter().filter(|(_, versions)| {
+                versions
+                    .last()
+                    .is_some_and(|version| version.bytes.is_some())
+            });
+            let (page, next) = directories(all.map(|(key, _)| key), &prefix, &after);
+            return Ok(S3Response::new(ListObjectsV2Output {
+                is_truncated: Some(next.is_some()),
+                next_continuation_token: next,
+                common_prefixes: Some(page),
+                ..ListObjectsV2Output::default()
+            }));
+        }
         let mut contents: Vec<Object> = state
             .keys
             .iter()
@@ -317,6 +369,15 @@ impl S3 for Service {
             input.key_marker.unwrap_or_default(),
             input.version_id_marker.unwrap_or_default(),
         );
+        if input.delimiter.is_some() {
+            let (page, next) = directories(state.keys.keys(), &prefix, &after.0);
+            return Ok(S3Response::new(ListObjectVersionsOutput {
+                is_truncated: Some(next.is_some()),
+                next_key_marker: next,
+                common_prefixes: Some(page),
+                ..ListObjectVersionsOutput::default()
+            }));
+        }
         // By key, the newest first; a page may end inside a key.
         let all: Vec<(&String, &Version, bool)> = state
             .keys
