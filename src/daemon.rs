@@ -39,6 +39,11 @@ pub enum DaemonError {
     /// The node was never set up.
     #[error("this node is not set up: {0} is missing; run `tenantd init`")]
     NoSettings(camino::Utf8PathBuf),
+    /// The node was rebuilt in part.
+    #[error(
+        "the rebuild of this node was cut short; `tenantd restore --node --identity FILE` ends it and starts tenantd"
+    )]
+    HalfRestored,
     /// A file could not be read or made.
     #[error("cannot prepare the host's files")]
     File(#[from] FileError),
@@ -65,6 +70,9 @@ pub enum DaemonError {
 /// Runs the daemon until it is asked to end.
 pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     let settings = read_settings(&layout)?;
+    if layout.node_restore_file().exists() {
+        return Err(DaemonError::HalfRestored);
+    }
     let facts = Facts::gather(layout.root());
     fitness::judge(&facts)?;
     let systemd = Systemd::connect().await.map_err(Unfit::from)?;

@@ -7,6 +7,7 @@
 
 /// Every point there is. A test compares this list with the calls in the source.
 pub const ALL: &[&str] = &[
+    "adopt.emptied",
     "apply.current",
     "apply.directories",
     "apply.good",
@@ -37,11 +38,15 @@ pub const ALL: &[&str] = &[
     "keys.erasing",
     "keys.noted",
     "keys.wrapped",
+    "node.adopted",
+    "node.placed",
+    "node.restoring",
     "operation.done",
     "operation.recorded",
     "operation.restore-done",
     "operation.restore-ordered",
     "operation.wanted",
+    "protect.adopted",
     "protect.discarding",
     "protect.exchanged",
     "protect.imported",

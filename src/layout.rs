@@ -88,6 +88,11 @@ impl Layout {
         self.data_dir().join("node-snapshot")
     }
 
+    /// Exists while the node is rebuilt from its own snapshot, and after that was cut short.
+    pub fn node_restore_file(&self) -> Utf8PathBuf {
+        self.data_dir().join("node-restore")
+    }
+
     /// All tenants' directories (0700).
     pub fn tenants_dir(&self) -> Utf8PathBuf {
         self.data_dir().join("tenants")

@@ -1,8 +1,6 @@
 //! Reading an object by the digest in its name, whatever was done to the name since it was stored.
 //! A key that cannot delete can still hide and overwrite; the version whose bytes fit is behind that.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 

@@ -80,7 +80,7 @@ pub use record::{CaptureReport, SnapshotRecord};
 pub use remote::{RefusedCommit, RemoteError, RemoteRepository, Snapshots};
 pub use repository::{
     Adopted, Repository, RepositoryError, RepositorySpec, forget_snapshots, known_head,
-    local_snapshots, read_local_spec,
+    local_snapshots, read_local_spec, remove_repository,
 };
 pub use restore::{RestoreError, RestoreReport, RestoreRequest};
 pub use restore_files::RestoreFilesError;

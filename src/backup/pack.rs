@@ -220,7 +220,7 @@ impl OpenPack {
     /// A pack whose plain bytes anybody may have made.
     #[cfg(test)]
     pub fn of_plain(plain: Vec<u8>) -> Self {
-        Self { plain }
+        Self::whole(plain)
     }
 
     /// Decompresses the chunk at `place` into `chunk`, which gets exactly its length.

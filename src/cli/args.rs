@@ -172,20 +172,21 @@ pub enum Command {
     /// --to, the snapshot is written beside it, and nothing else changes. With --path, only one file
     /// or directory comes back: to another directory with --to, or else beside what has its name now,
     /// as `NAME.restored-N`; the agent may run. With --node, an empty machine that was set up with
-    /// `tenantd init` gets settings, specs and all tenants back.
+    /// `tenantd init` gets settings, specs and all tenants back; what was cut short is repeated.
     #[command(
         override_usage = "tenantd restore <TENANT> [--snapshot N | --allow-old] [--identity FILE]\n       \
                           tenantd restore <TENANT> --to <DIR> [--snapshot N | --allow-old] [--identity FILE]\n       \
                           tenantd restore <TENANT> --path <PATH> [--to <DIR>] [--snapshot N | --allow-old] [--identity FILE]\n       \
                           tenantd restore <TENANT> --undo | --accept\n       \
-                          tenantd restore --node [--identity FILE] [--allow-old]",
+                          tenantd restore --node [--from NAME] [--identity FILE] [--allow-old]",
         after_help = "Examples:\n  tenantd restore acme\n  \
                             tenantd restore acme --snapshot 12 --identity key.txt\n  \
                             tenantd restore acme --snapshot 12 --to /var/tmp/acme\n  \
                             tenantd restore acme --undo\n  \
                             tenantd restore acme --path data/notes/todo.md\n  \
                             tenantd restore acme --allow-old\n  \
-                            tenantd restore --node --identity key.txt"
+                            tenantd restore --node --identity key.txt\n  \
+                            tenantd restore --node --from old-host --identity key.txt"
     )]
     Restore(RestoreArgs),
     /// Look whether the backups are whole: signatures, presence and sizes of all that snapshots name.

@@ -21,7 +21,7 @@ use crate::daemon;
 use crate::host::systemd::{JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
 use crate::node::KeyFiles;
-use crate::protect::{self, Apart, Place, RestoreReport, Wanted};
+use crate::protect::{self, Apart, NodeWanted, Place, RestoreReport, Wanted};
 use crate::state::Operation;
 use crate::tenant::TenantId;
 
@@ -40,7 +40,10 @@ pub async fn run(client: &Client, console: Console, args: RestoreArgs) -> Result
         (None, None) => None,
     };
     match (args.tenant, place) {
-        (None, _) => restore_node(console, &Layout::default(), identity, args.allow_old).await,
+        (None, _) => {
+            let from = args.from.as_deref();
+            restore_node(console, &Layout::default(), identity, from, args.allow_old).await
+        }
         (Some(tenant), Some(place)) => {
             let apart = Apart {
                 path: args.path,
@@ -118,6 +121,7 @@ async fn restore_node(
     console: Console,
     layout: &Layout,
     identity: Option<SecretString>,
+    from: Option<&str>,
     allow_old: bool,
 ) -> Result<(), CliError> {
     let settings = daemon::read_settings(layout)?;
@@ -132,14 +136,13 @@ async fn restore_node(
     };
     let systemd = Systemd::connect().await?;
     systemd.stop(DAEMON).await?;
-    let (report, tenants) = protect::restore_node(
-        layout,
-        &settings,
-        &identity,
+    let wanted = NodeWanted {
+        identity: &identity,
+        from,
         allow_old,
-        progress::shown(console),
-    )
-    .await?;
+    };
+    let shown = progress::shown(console);
+    let (report, tenants) = protect::restore_node(layout, &settings, wanted, shown).await?;
     console.tell(&warnings(&report));
     console.print(&format!(
         "the node is back as of {}: {}; their state follows\n",

@@ -268,6 +268,23 @@ pub enum ProtectError {
          `tenantd restore {0}` brings it back"
     )]
     EmptyState(TenantId),
+    /// A tenant of a rebuilt node waits for its state.
+    #[error(
+        "tenant {0} came with the node's catalogue, and its snapshots were not restored yet: one of what is here now \
+         would outrank them; `tenantd restore {0}` brings it back"
+    )]
+    NotRestored(TenantId),
+    /// There were snapshots.
+    #[error(
+        "the store holds no snapshot of {name}, but this host or the node's heartbeat knows of number {snapshot}: \
+         the store has lost it or hides it; `--allow-old`, or `allow-old = true` under [restore] in node.toml, goes on without"
+    )]
+    AllGone {
+        /// The tenant, or the node.
+        name: String,
+        /// The newest that is known of.
+        snapshot: u64,
+    },
     /// A tenant is running and must not be.
     #[error("tenant {0} runs; a running tenant's state is not replaced")]
     Running(TenantId),
@@ -277,6 +294,34 @@ pub enum ProtectError {
     /// The host is not empty.
     #[error("this node has tenants already; a whole node is restored on an empty machine only")]
     NotEmpty,
+    /// A node was rebuilt in part.
+    #[error(
+        "the rebuild of this node was cut short; `tenantd restore --node --identity FILE` ends it, and nothing runs or is \
+         backed up before"
+    )]
+    HalfRestored,
+    /// A rebuild that was cut short was of another node.
+    #[error(
+        "the rebuild of this node was cut short, and it was from another repository ({begun}, now {found}); name that \
+         node with --from, or begin again on an empty machine"
+    )]
+    OtherRebuild {
+        /// The prefix that it began with.
+        begun: String,
+        /// The prefix that would be taken now.
+        found: String,
+    },
+    /// No node of the name that was asked for.
+    #[error(
+        "the store holds no node {wanted:?} that could be brought back; what was found: {found}. \
+         `tenantd restore --node --from NAME` takes one of these"
+    )]
+    NotThisNode {
+        /// The name.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
     /// No node repository can be read.
     #[error("the store holds no node's repository that this identity can read")]
     NoNode,

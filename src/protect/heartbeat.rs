@@ -6,6 +6,7 @@ use std::sync::Arc;
 use camino::Utf8Path;
 
 use super::ProtectError;
+use super::catalogued::{catalogued_head, is_catalogued};
 use super::opened::{local_spec, trust};
 use super::store::Patience;
 use super::tenant::{NODE, repositories, repository};
@@ -25,10 +26,15 @@ pub(super) async fn beat(layout: &Layout, settings: &NodeSettings) -> Result<(),
     let signer = KeyFiles::new(layout).signer()?;
     let mut heads = Vec::new();
     for name in repositories(layout) {
-        heads.extend(
-            known_head(&layout.repository_dir(&name), &name)?
-                .map(|(repository, name)| Head::new(repository, name)),
-        );
+        let directory = layout.repository_dir(&name);
+        let head = if is_catalogued(&directory) {
+            // This node has not looked yet; what the one before it said still holds.
+            let spec = local_spec(layout, &name)?;
+            spec.map(|spec| spec.id).zip(catalogued_head(&directory)?)
+        } else {
+            known_head(&directory, &name)?
+        };
+        heads.extend(head.map(|(repository, name)| Head::new(repository, name)));
     }
     let node = repository(layout, settings, NODE, Patience::Usual).await?;
     node.beat(heads, &signer, clock::now())

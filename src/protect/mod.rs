@@ -2,6 +2,7 @@
 //! things are, to whom they are encrypted for, and to the freezer.
 //! It knows no format (that is `backup`) and starts no unit (that is `reconcile` and systemd).
 
+mod catalogued;
 mod checks;
 mod error;
 mod exchange;
@@ -18,6 +19,7 @@ mod last_good;
 mod newest;
 mod node;
 mod node_restore;
+mod node_search;
 mod opened;
 mod order;
 mod prune;
@@ -48,7 +50,7 @@ pub use keys::{
 pub use last_good::last_backup;
 pub use newest::{Newest, is_fault, note_drill};
 pub use node::back_up_node;
-pub use node_restore::restore_node;
+pub use node_restore::{NodeWanted, restore_node};
 pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};

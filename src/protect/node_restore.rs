@@ -5,158 +5,132 @@ use std::fs;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ProtectError;
+use super::catalogued::note_catalogued;
 use super::exchange::aside;
-use super::forks::forks;
-use super::heartbeat::said;
 use super::node::DATABASE;
-use super::opened::{FROM_CATALOGUE, Opened, RestoreReport, judge_head, trust};
+use super::node_search::{Found, find};
+use super::opened::{RestoreReport, local_spec};
 use super::order::{RestoreOrder, write_order};
-use super::store::{Patience, open_store};
 use super::tenant::NODE;
-use crate::backup::freshness::Evidence;
-use crate::backup::{
-    Identity, Progress, RemoteError, RemoteRepository, RepositoryKeys, RestoreError, SignedCommit,
-    Snapshots,
-};
+use crate::backup::{self, Progress, SignedHeartbeat};
+use crate::failpoint;
+use crate::host::dirs;
 use crate::host::files::{self, FileError};
-use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::node::NodeSettings;
 use crate::tenant::TenantId;
 
+/// Longest note of a rebuild that is under way.
+const NOTE_LIMIT: u64 = 256;
+
+/// Which node is rebuilt, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeWanted<'a> {
+    /// The identity to read it with.
+    pub identity: &'a SecretString,
+    /// The name of the node; without it the one of this machine's name, or the only one there is.
+    pub from: Option<&'a str>,
+    /// Take the newest snapshot that there is, though it is older than it should be.
+    pub allow_old: bool,
+}
+
 /// Rebuilds this node. The machine must have been set up (`tenantd init` with the operator's
-/// root key, recipients and store) and have no tenants; the daemon must not run.
+/// root key, recipients and store) and have no tenants but those of a rebuild that was cut short,
+/// which this one ends; the daemon must not run.
 ///
 /// The identity is handed to the tenants' restore units on tmpfs and is not kept: only when
 /// they have run, those of held tenants too, may the machine be rebooted.
 pub async fn restore_node(
     layout: &Layout,
     settings: &NodeSettings,
-    identity: &SecretString,
-    allow_old: bool,
+    wanted: NodeWanted<'_>,
     progress: Arc<dyn Progress>,
 ) -> Result<(RestoreReport, Vec<TenantId>), ProtectError> {
-    if !super::tenants(layout).is_empty() {
+    let begun = begun(layout)?;
+    if begun.is_none() && !super::tenants(layout).is_empty() {
         return Err(ProtectError::NotEmpty);
     }
-    let opened = find(settings, identity, allow_old).await?;
+    let found = find(settings, wanted).await?;
+    let prefix = found.prefix.to_string();
+    if let Some(begun) = begun.filter(|begun| *begun != prefix) {
+        let found = prefix;
+        return Err(ProtectError::OtherRebuild { begun, found });
+    }
     let restored = layout.data_dir().join("restoring-node");
     dirs::remove_tree(&restored)?;
-    let report = opened
+    let report = found
+        .opened
         .restore("the node", &restored, None, progress)
         .await?;
-    let tenants = put_in_place(layout, &restored)?;
-    opened.adopt(layout, settings, NODE).await?;
+    // First, and removed last: what is found between the two is a part of a node.
+    files::write(&layout.node_restore_file(), prefix.as_bytes(), 0o600)?;
+    failpoint::hit("node.restoring");
+    let tenants = tenants_in(&restored)?;
     for tenant in &tenants {
-        let identity = Some(identity.expose_secret().to_owned().into());
+        let identity = Some(wanted.identity.expose_secret().to_owned().into());
         write_order(
             layout,
             tenant,
             &RestoreOrder {
                 snapshot: None,
                 identity,
-                allow_old,
+                allow_old: wanted.allow_old,
                 until_done: true,
             },
         )?;
     }
+    put_in_place(layout, &restored, &tenants, found.beat.as_ref())?;
+    failpoint::hit("node.placed");
+    adopt(layout, settings, &found).await?;
+    failpoint::hit("node.adopted");
     dirs::remove_tree(&restored)?;
+    files::remove(&layout.node_restore_file())?;
     Ok((report, tenants))
 }
 
-/// A node's repository that the identity can read, and its newest snapshot.
-struct Candidate {
-    remote: RemoteRepository,
-    snapshots: Snapshots,
-    commit: SignedCommit,
-    keys: RepositoryKeys,
-    /// Whether the snapshot is of a node of this one's name.
-    is_namesake: bool,
-}
-
-impl Candidate {
-    /// Of the nodes that share a store, the one of this name comes first, then the one that was
-    /// certified last, then the newest.
-    fn rank(&self) -> (bool, u32, Timestamp) {
-        (
-            self.is_namesake,
-            self.commit.name.epoch,
-            self.commit.commit.time,
-        )
+/// The prefix of the repository from which a rebuild was begun that has not ended.
+fn begun(layout: &Layout) -> Result<Option<String>, ProtectError> {
+    match files::read(&layout.node_restore_file(), NOTE_LIMIT) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// The newest snapshot of a node in the store that the identity can read. Which of the
-/// repositories are nodes' is inside their ciphertext, so each is asked.
-async fn find(
+/// Goes on with the node's repository, in the place of one that this machine may have begun.
+async fn adopt(
+    layout: &Layout,
     settings: &NodeSettings,
-    identity: &SecretString,
-    allow_old: bool,
-) -> Result<Opened, ProtectError> {
-    let store = open_store(&settings.store, Patience::Usual)?;
-    let failed = |source: RemoteError| ProtectError::Restore {
-        name: "the node".to_owned(),
-        source: RestoreError::Remote(source),
-    };
-    let identities = [Identity::from_text(identity).map_err(ProtectError::Recipient)?];
-    let mut newest: Option<Candidate> = None;
-    for prefix in RemoteRepository::find(&*store).await.map_err(failed)? {
-        let trust = trust(settings)?;
-        let candidate = async {
-            let remote = RemoteRepository::open(Arc::clone(&store), prefix, None, trust).await?;
-            let snapshots = remote.snapshots().await?;
-            let commit = snapshots.newest()?.clone();
-            let keys = remote.unlock(&commit, &identities).await?;
-            let labels = remote.tree(&commit, &keys).await?.header.labels;
-            let says = |label: &str, value: &str| labels.get(label).is_some_and(|v| v == value);
-            Ok(says("kind", "node").then(|| Candidate {
-                is_namesake: says("node", &settings.name),
-                remote,
-                snapshots,
-                commit,
-                keys,
-            }))
-        };
-        match candidate.await {
-            Ok(Some(found)) if newest.as_ref().is_none_or(|n| found.rank() > n.rank()) => {
-                newest = Some(found);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                // Another operator's, or empty: not ours to restore from.
-                let error: RemoteError = error;
-                tracing::debug!(%prefix, error = &error as &dyn std::error::Error, "passed over");
-            }
-        }
+    found: &Found,
+) -> Result<(), ProtectError> {
+    let (remote, _) = found.opened.source();
+    if local_spec(layout, NODE)?.is_some_and(|spec| spec.id != remote.id()) {
+        let directory = layout.repository_dir(NODE);
+        backup::remove_repository(&directory).map_err(|source| ProtectError::Repository {
+            name: NODE.to_owned(),
+            source,
+        })?;
     }
-    let found = newest.ok_or(ProtectError::NoNode)?;
-    let beat = found.remote.heartbeat().await.map_err(failed)?;
-    let evidence = Evidence {
-        head: found.commit.name,
-        time: found.commit.commit.time,
-        unreadable: found.snapshots.unreadable(),
-        seen: None,
-        word: beat.map(|beat| said(&beat, found.remote.id())),
-        now: clock::now(),
-    };
-    let doubt = judge_head("the node", settings, allow_old, &evidence)?;
-    let forks = forks(&found.snapshots, &found.snapshots.chain().map_err(failed)?);
-    Ok(Opened::new(
-        found.remote,
-        found.commit,
-        found.keys,
-        forks,
-        doubt,
-    ))
+    found.opened.adopt(layout, settings, NODE).await
+}
+
+/// The tenants that a restored node had.
+fn tenants_in(restored: &Utf8Path) -> Result<Vec<TenantId>, ProtectError> {
+    let names = names(&restored.join("tenants"))?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Copies the restored files to their places. The database comes last: it says that the
 /// rest is there. `node.toml` stays that of this machine.
-fn put_in_place(layout: &Layout, restored: &Utf8Path) -> Result<Vec<TenantId>, ProtectError> {
+fn put_in_place(
+    layout: &Layout,
+    restored: &Utf8Path,
+    tenants: &[TenantId],
+    beat: Option<&SignedHeartbeat>,
+) -> Result<(), ProtectError> {
     for (name, directory) in [
         ("tenants.d", layout.specs_dir()),
         ("templates.d", layout.templates_dir()),
@@ -165,28 +139,21 @@ fn put_in_place(layout: &Layout, restored: &Utf8Path) -> Result<Vec<TenantId>, P
         copy_all(&restored.join(name), &directory, 0o644)?;
     }
     copy_all(&restored.join("erasures"), &layout.erasures_dir(), 0o600)?;
-    let mut tenants = Vec::new();
-    for name in names(&restored.join("tenants"))? {
-        let Ok(tenant) = name.parse::<TenantId>() else {
-            continue;
-        };
+    for name in names(&restored.join("repositories"))? {
+        catalogue(
+            layout,
+            &restored.join("repositories").join(&name),
+            &name,
+            beat,
+        )?;
+    }
+    for tenant in tenants {
         dirs::make(&layout.tenants_dir(), 0o700)?;
         copy_all(
-            &restored.join("tenants").join(&name),
-            &layout.tenant_dir(&tenant),
+            &restored.join("tenants").join(tenant.as_str()),
+            &layout.tenant_dir(tenant),
             0o600,
         )?;
-        tenants.push(tenant);
-    }
-    for name in names(&restored.join("repositories"))? {
-        let directory = layout.repository_dir(&name);
-        copy_all(
-            &restored.join("repositories").join(&name),
-            &directory,
-            0o600,
-        )?;
-        files::write(&directory.join("published"), b"", 0o600)?;
-        files::write(&directory.join(FROM_CATALOGUE), b"", 0o600)?;
     }
     let database = layout.database();
     if database.exists() {
@@ -201,8 +168,27 @@ fn put_in_place(layout: &Layout, restored: &Utf8Path) -> Result<Vec<TenantId>, P
         };
         fs::rename(&database, aside(&database)).map_err(failed)?;
     }
-    copy(&restored.join(DATABASE), &database, 0o600)?;
-    Ok(tenants)
+    copy(&restored.join(DATABASE), &database, 0o600)
+}
+
+/// Makes a tenant's repository known, with what the last heartbeat says of it.
+fn catalogue(
+    layout: &Layout,
+    from: &Utf8Path,
+    name: &str,
+    beat: Option<&SignedHeartbeat>,
+) -> Result<(), ProtectError> {
+    let directory = layout.repository_dir(name);
+    dirs::make(&directory, 0o700)?;
+    // Before the repository is known: nobody may take it for one of which this host knows all.
+    note_catalogued(&directory, None)?;
+    files::write(&directory.join("published"), b"", 0o600)?;
+    copy_all(from, &directory, 0o600)?;
+    let id = local_spec(layout, name)?.map(|spec| spec.id);
+    let head = id
+        .zip(beat)
+        .and_then(|(id, beat)| beat.heartbeat.head_of(id));
+    note_catalogued(&directory, head.map(|head| head.name()))
 }
 
 fn names(directory: &Utf8Path) -> Result<Vec<String>, ProtectError> {

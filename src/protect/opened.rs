@@ -9,18 +9,22 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::ProtectError;
+use super::catalogued::{is_catalogued, settle};
 use super::forget::forget_gone;
 use super::forks::{Fork, forks, remember};
 use super::heartbeat::{known_head, word};
 use super::store::{Patience, credentials_directory, open_store};
 use crate::backup::freshness::{Evidence, Stale, judge};
 use crate::backup::{
-    self, Chain, Entry, Identity, Progress, PublicKey, RemoteRepository, Repository,
-    RepositorySpec, RestoreError, RestoreRequest, SignedCommit, Snapshots, Trust,
+    self, Chain, CommitName, Entry, Identity, Progress, PublicKey, RemoteError, RemoteRepository,
+    Repository, RepositoryId, RepositorySpec, RestoreError, RestoreRequest, SignedCommit,
+    Snapshots, Trust,
 };
-use crate::host::{clock, dirs};
+use crate::failpoint;
+use crate::host::clock;
 use crate::layout::Layout;
 use crate::node::{KeyFiles, NodeSettings};
+use crate::object_store::ObjectStore;
 
 /// What was brought back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,10 +60,6 @@ pub struct Wanted<'a> {
     pub allow_old: bool,
 }
 
-/// A file in a repository's local directory that says: this came with the node's catalogue,
-/// so the store may hold newer snapshots than the directory knows of.
-pub(super) const FROM_CATALOGUE: &str = "from-catalogue";
-
 /// Whether the operator's identity is on this host, so that a restore needs none given.
 pub fn has_identity(layout: &Layout) -> Result<bool, ProtectError> {
     let credentials = credentials_directory();
@@ -87,7 +87,8 @@ pub(super) struct Opened {
     passed_over: u64,
     forks: Vec<Fork>,
     doubt: Option<Stale>,
-    is_newest: bool,
+    /// The newest commit, which may be another: whoever writes goes on from it.
+    newest: CommitName,
 }
 
 /// Opens the repository of `name`; `None` when it holds no snapshot at all.
@@ -113,10 +114,20 @@ pub(super) async fn open(
     .map_err(failed)?;
     let snapshots = remote.snapshots().await.map_err(failed)?;
     if snapshots.commits.is_empty() && snapshots.refused.is_empty() {
+        if !(wanted.allow_old || settings.restore.allow_old) {
+            refuse_loss(layout, settings, &store, name, spec.id).await?;
+        }
         return Ok(None);
     }
-    let chain = snapshots.chain().map_err(failed)?;
-    let newest = snapshots.newest().map_err(failed)?;
+    let chain = match (snapshots.chain(), wanted.snapshot) {
+        // What the newest is does not matter to whoever names another one.
+        (Err(unclear @ RemoteError::Ambiguous(_)), Some(number)) => {
+            snapshots.chain_from(number).ok_or(unclear)
+        }
+        (chain, _) => chain,
+    };
+    let chain = chain.map_err(failed)?;
+    let newest = snapshots.head(&chain).map_err(failed)?;
     let forks = forks(&snapshots, &chain);
     remember(&layout.repository_dir(name), &forks)?;
     forget_gone(layout, name, &snapshots)?;
@@ -151,7 +162,7 @@ pub(super) async fn open(
     }
     let keys = remote.unlock(commit, &identities).await.map_err(failed)?;
     Ok(Some(Opened {
-        is_newest: commit.name == newest.name,
+        newest: newest.name,
         commit: commit.clone(),
         passed_over: (snapshots.refused.len() + chain.forks.len()) as u64,
         forks,
@@ -159,6 +170,25 @@ pub(super) async fn open(
         remote,
         keys,
     }))
+}
+
+/// Refuses a store that holds nothing where this host or the node's heartbeat knows of a snapshot.
+async fn refuse_loss(
+    layout: &Layout,
+    settings: &NodeSettings,
+    store: &Arc<dyn ObjectStore>,
+    name: &str,
+    repository: RepositoryId,
+) -> Result<(), ProtectError> {
+    let seen = known_head(&layout.repository_dir(name), name)?.map(|(_, head)| head);
+    let word = word(layout, settings, store, name, repository).await?;
+    match seen.or(word.and_then(|word| word.head)) {
+        None => Ok(()),
+        Some(head) => Err(ProtectError::AllGone {
+            name: name.to_owned(),
+            snapshot: head.sequence.into(),
+        }),
+    }
 }
 
 /// The identity that was given, or the one that is on this host.
@@ -221,13 +251,13 @@ impl Opened {
         doubt: Option<Stale>,
     ) -> Self {
         Self {
+            newest: commit.name,
             remote,
             commit,
             keys,
             passed_over: forks.len() as u64,
             forks,
             doubt,
-            is_newest: true,
         }
     }
 
@@ -291,21 +321,23 @@ impl Opened {
         Ok(tree.map_err(failed)?.entries)
     }
 
-    /// Has the writer go on where the store's newest commit ended, when this host knows the
-    /// repository from the catalogue only.
+    /// Has the writer go on where the store's newest commit ended, whichever was restored, when this host
+    /// knows the repository from the catalogue only.
     pub(super) async fn adopt_if_needed(
         &self,
         layout: &Layout,
         settings: &NodeSettings,
         name: &str,
-        spec: &RepositorySpec,
     ) -> Result<(), ProtectError> {
         let directory = layout.repository_dir(name);
-        if !self.is_newest || !directory.join(FROM_CATALOGUE).exists() {
+        if !is_catalogued(&directory) {
             return Ok(());
         }
-        debug_assert_eq!(spec.id, self.remote.id());
-        self.adopt(layout, settings, name).await
+        self.adopt(layout, settings, name).await?;
+        // Last: until then nobody writes there, and this is repeated.
+        settle(&directory)?;
+        failpoint::hit("protect.adopted");
+        Ok(())
     }
 
     /// Makes the local directory of the repository anew, from what the store holds.
@@ -316,18 +348,14 @@ impl Opened {
         name: &str,
     ) -> Result<(), ProtectError> {
         let directory = layout.repository_dir(name);
-        dirs::remove_tree(&directory)?;
-        let adoption = self.remote.adoption(&self.keys, Some(self.commit.name));
-        Repository::adopt(
-            &directory,
-            open_store(&settings.store, Patience::Usual)?,
-            adoption,
-        )
-        .await
-        .map_err(|source| ProtectError::Repository {
-            name: name.to_owned(),
-            source,
-        })?;
+        let adoption = self.remote.adoption(&self.keys, Some(self.newest));
+        let store = open_store(&settings.store, Patience::Usual)?;
+        Repository::adopt(&directory, store, adoption)
+            .await
+            .map_err(|source| ProtectError::Repository {
+                name: name.to_owned(),
+                source,
+            })?;
         remember(&directory, &self.forks)
     }
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::ProtectError;
+use super::catalogued::{is_catalogued, settle};
 use super::exchange::{exchange, finish_exchange, has_state};
-use super::opened::{FROM_CATALOGUE, RestoreReport, local_spec, open};
+use super::opened::{RestoreReport, local_spec, open};
 use super::order::{read_order, remove_order};
 use super::report::write_restore_report;
 use crate::backup::Progress;
@@ -64,6 +65,8 @@ pub async fn restore_if_wanted(
         let Some(opened) =
             open(layout, settings, tenant.as_str(), &spec, wanted.as_wanted()).await?
         else {
+            // Nothing was ever backed up there, so there is nothing to go on from either.
+            settle(&layout.repository_dir(tenant.as_str()))?;
             return Ok(None);
         };
         let target = layout.restoring_dir(tenant);
@@ -72,10 +75,11 @@ pub async fn restore_if_wanted(
             .restore(tenant.as_str(), &target, None, progress)
             .await?;
         failpoint::hit("protect.restored");
-        exchange(layout, tenant)?;
+        // Before there is state: what has state is not restored again, and could never be backed up.
         opened
-            .adopt_if_needed(layout, settings, tenant.as_str(), &spec)
+            .adopt_if_needed(layout, settings, tenant.as_str())
             .await?;
+        exchange(layout, tenant)?;
         Ok(Some(report))
     }
     .await;
@@ -98,7 +102,7 @@ pub async fn restore_if_wanted(
 /// state needs no word from the store.
 fn is_known_empty(layout: &Layout, tenant: &TenantId) -> bool {
     let directory = layout.repository_dir(tenant.as_str());
-    !directory.join(FROM_CATALOGUE).exists()
+    !is_catalogued(&directory)
         && !directory.join("head.json").exists()
         && !directory.join("intent").exists()
 }
@@ -108,6 +112,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::protect::catalogued::FROM_CATALOGUE;
     use crate::protect::order::{RestoreOrder, write_order};
     use crate::protect::samples::{fill, host};
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use camino::Utf8Path;
 
 use super::ProtectError;
+use super::catalogued::is_catalogued;
 use super::exchange::has_state;
 use super::forks;
 use super::freeze::FreezePause;
+use super::heartbeat::known_head;
 use super::last_good::note_good;
 use super::quiesce;
 use super::report::{BackupReport, Outcome, write_report};
@@ -125,7 +127,12 @@ pub async fn back_up_tenant(
     haste: Haste,
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, ProtectError> {
-    if !has_state(&layout.state_dir(tenant)) && newest(layout, tenant.as_str()).is_some() {
+    let directory = layout.repository_dir(tenant.as_str());
+    if is_catalogued(&directory) {
+        // Whatever is here would outrank all that the store holds.
+        return Err(ProtectError::NotRestored(tenant.clone()));
+    }
+    if !has_state(&layout.state_dir(tenant)) && known_head(&directory, tenant.as_str())?.is_some() {
         // An empty snapshot would be the newest, and a restore would take it.
         return Err(ProtectError::EmptyState(tenant.clone()));
     }
@@ -169,6 +176,9 @@ pub(super) async fn snapshot(
     haste: Haste,
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, ProtectError> {
+    if layout.node_restore_file().exists() {
+        return Err(ProtectError::HalfRestored);
+    }
     let signer = KeyFiles::new(layout).signer()?;
     check_home(
         source.name,

@@ -19,6 +19,9 @@ use crate::tenant::TenantId;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 
+#[path = "rebuild_tests.rs"]
+mod rebuild;
+
 /// What the hosts of one operator share.
 struct Operator {
     path: Utf8PathBuf,
@@ -165,9 +168,21 @@ impl Host {
     }
 
     async fn restore_node(&self, identity: &Identity) -> Result<Vec<TenantId>, ProtectError> {
+        self.rebuild(identity, None).await
+    }
+
+    async fn rebuild(
+        &self,
+        identity: &Identity,
+        from: Option<&str>,
+    ) -> Result<Vec<TenantId>, ProtectError> {
         let identity: SecretString = identity.to_text();
-        let progress = Arc::new(Silent);
-        restore_node(&self.layout, &self.settings, &identity, false, progress)
+        let wanted = NodeWanted {
+            identity: &identity,
+            from,
+            allow_old: false,
+        };
+        restore_node(&self.layout, &self.settings, wanted, Arc::new(Silent))
             .await
             .map(|(_, tenants)| tenants)
     }
@@ -293,14 +308,22 @@ async fn of_two_nodes_in_one_store_a_new_machine_becomes_the_one_of_its_name() {
     other.settings.name = "host-2".to_owned();
     drop(Database::open(&other.layout.database()).unwrap());
     other.back_up_node().await;
-    for (name, epoch, has_tenant) in [("host-1", 6, true), ("host-2", 7, false), ("new", 8, false)]
-    {
+    let new = |name: &str, epoch| {
         let mut machine = operator.host(name, epoch);
         machine.settings.name = name.to_owned();
+        machine
+    };
+    for (name, epoch, has_tenant) in [("host-1", 6, true), ("host-2", 7, false)] {
+        let machine = new(name, epoch);
         let tenants = machine.restore_node(&operator.identity).await.unwrap();
-        // For a name that is nobody's, the node that was certified last.
         assert_eq!(tenants.contains(&acme()), has_tenant, "{name}");
     }
+    // A name that is nobody's takes nobody's place unless it is told whose.
+    let machine = new("new", 8);
+    let refused = machine.restore_node(&operator.identity).await.unwrap_err();
+    assert!(refused.to_string().contains("host-1, host-2"), "{refused}");
+    let tenants = machine.rebuild(&operator.identity, Some("host-1")).await;
+    assert_eq!(tenants.unwrap(), [acme()]);
 }
 
 #[tokio::test]

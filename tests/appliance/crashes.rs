@@ -88,8 +88,14 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("protect.undone", &[Undo]),
 ];
 
-/// Points that need no machine: `tests/repository/crash.rs` drills them, and `protect::trust_tests` the last one.
+/// Points that need no machine: `tests/repository/crash.rs` drills them, `protect::trust_tests` the last one, and
+/// `protect::trust_tests::rebuild` those of a rebuilt node.
 const WITHOUT_A_MACHINE: &[&str] = &[
+    "adopt.emptied",
+    "node.adopted",
+    "node.placed",
+    "node.restoring",
+    "protect.adopted",
     "heartbeat.recorded",
     "heartbeat.stored",
     "keys.wrapped",

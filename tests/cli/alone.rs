@@ -21,6 +21,7 @@ fn ends_with(arguments: &[&str], code: i32) -> String {
 #[case(&["exec", "acme"])]
 #[case(&["restore"])]
 #[case(&["restore", "acme", "--node"])]
+#[case(&["restore", "acme", "--from", "another"])]
 #[case(&["remove", "acme", "--yes"])]
 #[case(&["logs", "acme", "-n", "many"])]
 #[case(&["generate", "schema", "nothing"])]

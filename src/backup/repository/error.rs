@@ -14,7 +14,7 @@ pub enum RepositoryError {
     /// A local file.
     #[error("{path} cannot be {action}")]
     Local {
-        /// `read`, `written`, `made` or `locked`.
+        /// `read`, `written`, `made`, `removed` or `locked`.
         action: &'static str,
         /// Which.
         path: Utf8PathBuf,

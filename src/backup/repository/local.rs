@@ -106,7 +106,7 @@ pub fn forget_snapshots(
 pub(super) const SPEC: &str = "repository.json";
 pub(in crate::backup) const KEYS: &str = "keys.age";
 pub(super) const PUBLISHED: &str = "published";
-const HEAD: &str = "head.json";
+pub(super) const HEAD: &str = "head.json";
 /// The last commit that was given up, of which nobody can tell whether it is stored.
 pub(super) const GIVEN_UP: &str = "given-up";
 pub(super) const INDEX: &str = "index";

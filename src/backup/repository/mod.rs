@@ -1,6 +1,7 @@
 //! The writer's side of one repository: its local directory, its head, and the step from one commit to the next.
 //! It never reads the store; what it must remember is here, what it may forget is in the index.
 
+mod adopt;
 mod error;
 mod local;
 mod spec;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
+pub use self::adopt::{Adopted, remove_repository};
 pub use self::error::RepositoryError;
 use self::local::{
     GIVEN_UP, INDEX, INTENT, NEXT_COMMIT, NEXT_INDEX, NEXT_RECORD, PUBLISHED, SNAPSHOTS, SPEC,
@@ -132,41 +134,6 @@ impl Repository {
         .await?;
         repository.take_up(now).await?;
         Ok(repository)
-    }
-
-    /// Makes the local directory of a repository whose keys were read back from the store, so that this node
-    /// goes on where `head` ended.
-    ///
-    /// # Errors
-    /// See [`RepositoryError`].
-    pub async fn adopt(
-        directory: &Utf8Path,
-        store: Arc<dyn ObjectStore>,
-        adopted: Adopted<'_>,
-    ) -> Result<Self, RepositoryError> {
-        let lock = lock(directory)?;
-        if directory.join(SPEC).exists() {
-            return Err(RepositoryError::Exists(directory.to_owned()));
-        }
-        let spec = RepositorySpec {
-            version: FORMAT_VERSION,
-            id: adopted.id,
-            prefix: adopted.prefix,
-            recipient: adopted.keys.identity.recipient(),
-            chunk_id_key: adopted.keys.chunk_id_key.clone(),
-            // Its index is not here, so everything is stored anew whatever the blocks are.
-            database_block: BlockSize::NEW,
-            created: adopted.created,
-        };
-        keep_directory(directory)?;
-        if let Some(name) = adopted.head {
-            write_head(directory, &name)?;
-        }
-        write(&directory.join(PUBLISHED), b"")?;
-        // Last: a directory without it holds no repository.
-        write_json(&directory.join(SPEC), &spec)?;
-        // There is no commit under way in a new directory, so no time to compare.
-        Self::open_locked(directory, store, lock, adopted.created).await
     }
 
     /// Stores what a new repository consists of, unless that is known to be done.
@@ -380,19 +347,4 @@ impl Repository {
     pub(super) fn chunk_id_key(&self) -> &ChunkIdKey {
         &self.spec.chunk_id_key
     }
-}
-
-/// A repository that another node wrote.
-#[derive(Debug, Clone, Copy)]
-pub struct Adopted<'a> {
-    /// Its id.
-    pub id: RepositoryId,
-    /// Its prefix in the store.
-    pub prefix: BucketPrefix,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Its keys; the identity is not kept.
-    pub keys: &'a RepositoryKeys,
-    /// The commit to go on from.
-    pub head: Option<CommitName>,
 }

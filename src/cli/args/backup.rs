@@ -103,6 +103,9 @@ pub struct RestoreArgs {
     /// Rebuild a whole node on an empty machine, instead of one tenant.
     #[arg(long)]
     pub node: bool,
+    /// The node to bring back, where it is not of this machine's name.
+    #[arg(long, value_name = "NAME", requires = "node")]
+    pub from: Option<String>,
     /// The snapshot's number, as `tenantd snapshots` lists it; default: the newest.
     #[arg(long, value_name = "N")]
     pub snapshot: Option<u64>,

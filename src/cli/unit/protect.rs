@@ -243,6 +243,7 @@ fn exit_code(error: &ProtectError) -> u8 {
         | ProtectError::Broken { .. }
         | ProtectError::NoSnapshot { .. }
         | ProtectError::NothingStored(_)
+        | ProtectError::AllGone { .. }
         | ProtectError::NoRepository(_)
         | ProtectError::Document { .. } => BAD_DATA,
         _ => BAD_CONFIG,
