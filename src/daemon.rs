@@ -165,6 +165,7 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
 /// A full look; returns the repairs that it has started.
 async fn look(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationError> {
     supervisor::look(engine).await?;
+    engine.warn_of_storage().await?;
     drift::repair(engine).await
 }
 
@@ -208,6 +209,8 @@ fn repair_plan(operation: Operation) -> ApplyPlan {
             .unwrap_or_default(),
         change: Change::Repair,
         files: Vec::new(),
+        impact: None,
+        warnings: Vec::new(),
         pinned: None,
         operation: Some(operation),
     }

@@ -8,6 +8,7 @@ mod problem;
 mod resources;
 mod routes;
 pub mod server;
+mod usage;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use resources::*;
 pub use routes::exec::{ExecRequest, Terminal};
 pub use routes::logs::LogLine;
 pub use routes::node::{ReloadReport, Version};
+pub use usage::{Promised, StorageUsage, TenantUsage, UsageReport};
 
 use crate::reconcile::Engine;
 
@@ -36,6 +38,7 @@ struct Contract;
 fn routes() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::with_openapi(Contract::openapi())
         .merge(routes::tenants::router())
+        .merge(routes::usage::router())
         .merge(routes::revisions::router())
         .merge(routes::logs::router())
         .merge(routes::exec::router())

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::usage::{Promised, StorageUsage};
 use crate::protect::{Checks, Kept};
 use crate::state::{Operation, OperationId, Wanted};
 
@@ -42,6 +43,9 @@ pub struct TenantSummary {
     /// What the last verification and the last drill of its backups found.
     #[serde(default)]
     pub checks: Checks,
+    /// What its state holds; none without a revision.
+    #[serde(default)]
+    pub storage: Option<StorageUsage>,
     /// Limits of its plan that this host does not enforce.
     pub unenforced: Vec<String>,
 }
@@ -225,12 +229,28 @@ pub struct ApplyPlan {
     pub change: Change,
     /// Files that are written.
     pub files: Vec<String>,
+    /// How an update comes into force; none for a tenant that is new or does not change.
+    #[serde(default)]
+    pub impact: Option<Impact>,
+    /// What the operator should know before it is done: `capacity`, limits that are not kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Where nothing changes but the image's name could mean another image by now: the image
     /// that the tenant keeps.
     #[serde(default)]
     pub pinned: Option<String>,
     /// The operation that does it; none in a dry run or when nothing changes.
     pub operation: Option<Operation>,
+}
+
+/// How an update comes into force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Impact {
+    /// What changes under an agent that runs: `memory from 2GiB to 3GiB`.
+    pub live: Vec<String>,
+    /// What the agent is restarted for, by the spec's names; it runs on when there is nothing.
+    pub restart: Vec<String>,
 }
 
 /// What an apply does to a tenant.
@@ -312,6 +332,9 @@ pub struct NodeStatus {
     pub tenants: BTreeMap<String, usize>,
     /// Where snapshots go.
     pub store: String,
+    /// What all plans together promise of the host.
+    #[serde(default)]
+    pub promised: Vec<Promised>,
     /// What the operator should know or mend.
     pub warnings: Vec<String>,
     /// Operations at work now.

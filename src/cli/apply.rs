@@ -16,7 +16,7 @@ use super::follow::{ending, follow, problem};
 use super::human::counted;
 use super::output;
 use super::table::{Table, cell};
-use crate::api::{ApplyPlan, ApplyRequest, Change, Document};
+use crate::api::{ApplyPlan, ApplyRequest, Change, Document, Impact};
 use crate::host::files;
 use crate::state::{Operation, OperationStatus};
 use crate::tenant::MAX_BYTES;
@@ -75,10 +75,49 @@ pub fn planned(plans: &[ApplyPlan], paint: Paint) -> String {
             Change::None => "not change".to_owned(),
         };
         let _ = writeln!(text, "{} would {would}", plan.tenant);
+        text.push_str(&impact(plan, paint));
         for file in &plan.files {
             let _ = writeln!(text, "  writes {file}");
         }
     }
+    text.push_str(&warnings(plans, paint));
+    text
+}
+
+/// What changed under an agent that was not restarted for it.
+fn ran_on(plan: &ApplyPlan) -> Option<String> {
+    let Impact { live, restart } = plan.impact.as_ref()?;
+    let is_done = plan
+        .operation
+        .as_ref()
+        .is_some_and(|operation| operation.status == OperationStatus::Succeeded);
+    (is_done && restart.is_empty() && !live.is_empty()).then(|| live.join(", "))
+}
+
+/// What the operator should know, each once: most hold for the host.
+fn warnings(plans: &[ApplyPlan], paint: Paint) -> String {
+    let distinct: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.warnings).collect();
+    let lines = distinct
+        .into_iter()
+        .map(|warning| format!("{}: {warning}\n", paint.warn("warning")));
+    lines.collect()
+}
+
+/// How an update comes into force.
+fn impact(plan: &ApplyPlan, paint: Paint) -> String {
+    let mut text = String::new();
+    let Some(Impact { live, restart }) = &plan.impact else {
+        return text;
+    };
+    for change in live {
+        let _ = writeln!(text, "  changes {change}");
+    }
+    let _ = if restart.is_empty() {
+        writeln!(text, "  {}: the agent runs on", paint.good("live"))
+    } else {
+        let names = restart.join(", ");
+        writeln!(text, "  {} the agent, for {names}", paint.warn("restarts"))
+    };
     text
 }
 
@@ -118,6 +157,9 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
         table.render()
     };
     for plan in plans {
+        if let Some(told) = ran_on(plan) {
+            let _ = writeln!(text, "{} runs on with {told}", plan.tenant);
+        }
         if let Some(image) = &plan.pinned {
             let _ = writeln!(
                 text,
@@ -127,6 +169,7 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
             );
         }
     }
+    text.push_str(&warnings(plans, paint));
     let unchanged = plans.iter().filter(|plan| plan.operation.is_none()).count();
     let tenants: BTreeSet<_> = plans.iter().map(|plan| &plan.tenant).collect();
     let _ = write!(text, "{}: ", counted(tenants.len(), "tenant"));
@@ -224,6 +267,8 @@ mod tests {
             } else {
                 vec![file]
             },
+            impact: None,
+            warnings: Vec::new(),
             pinned: None,
             operation,
         }
@@ -239,6 +284,49 @@ mod tests {
         acme would be created
           writes /etc/containers/systemd/tenantd/acme/tenant-acme.container
         beta would not change
+        ");
+    }
+
+    #[test]
+    fn an_update_says_whether_the_agent_runs_on() {
+        use crate::cli::samples::succeeded;
+        let update = |tenant: &str, live: &[&str], restart: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            ApplyPlan {
+                files: vec![],
+                impact: Some(Impact {
+                    live: owned(live),
+                    restart: owned(restart),
+                }),
+                warnings: vec!["storage limits are not kept".to_owned()],
+                ..plan(tenant, Change::Update, Some(succeeded(tenant)))
+            }
+        };
+        let plans = [
+            update(
+                "acme",
+                &["memory from 2GiB to 3GiB", "pids from 9 to 99"],
+                &[],
+            ),
+            update("beta", &["cpus from 0.5 to 1"], &["env", "image"]),
+        ];
+        insta::assert_snapshot!(planned(&plans, Paint(false)), @r"
+        acme would be updated
+          changes memory from 2GiB to 3GiB
+          changes pids from 9 to 99
+          live: the agent runs on
+        beta would be updated
+          changes cpus from 0.5 to 1
+          restarts the agent, for env, image
+        warning: storage limits are not kept
+        ");
+        insta::assert_snapshot!(summary(&plans, Paint(false)), @r"
+        TENANT  CHANGE  RESULT
+        acme    update  applied in 3.2 s
+        beta    update  applied in 3.2 s
+        acme runs on with memory from 2GiB to 3GiB, pids from 9 to 99
+        warning: storage limits are not kept
+        2 tenants: 2 applied, 0 unchanged, 0 failed
         ");
     }
 

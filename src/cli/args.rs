@@ -86,6 +86,13 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Show what tenants use: processor, memory, tasks, pressure, disk and storage, the busiest first.
+    ///
+    /// On a terminal it goes on until it is interrupted. PRESSURE is the share of the last ten seconds in
+    /// which something of the tenant waited, for what it waited most; a dash is what this host does not count.
+    #[command(after_help = "Examples:\n  tenantd top\n  tenantd top acme --once\n  \
+                            tenantd top --once --json | jq '.[0].id'")]
+    Top(TopArgs),
     /// Print the systemd and Quadlet files that a tenant's spec leads to.
     #[command(after_help = "Examples:\n  tenantd units acme\n  tenantd units acme --diff")]
     Units(UnitsArgs),
@@ -273,6 +280,19 @@ pub struct DoctorArgs {
     /// key could destroy backups. Stores an object below `tenantd-probe/` and touches no other.
     #[arg(long)]
     pub store: bool,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Only this tenant.
+    pub tenant: Option<TenantId>,
+    /// Show one look and end.
+    #[arg(long)]
+    pub once: bool,
     /// How to print it.
     #[command(flatten)]
     pub output: Output,

@@ -34,6 +34,7 @@ mod samples;
 mod table;
 mod tenants;
 mod terminal;
+mod top;
 mod transfer;
 mod unit;
 mod verify;
@@ -107,6 +108,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Apply(args) => apply::run(client, console, args).await,
         Command::List(output) => tenants::list(client, console, output).await,
         Command::Show { tenant, output } => tenants::show(client, console, &tenant, output).await,
+        Command::Top(args) => top::run(client, console, args).await,
         Command::Units(args) => tenants::units(client, console, args).await,
         Command::History(args) => revisions::history(client, console, args).await,
         Command::Diff(args) => revisions::diff(client, console, args).await,

@@ -124,6 +124,10 @@ fn shown(status: &NodeStatus, now: Timestamp, paint: Paint) -> String {
     table.row(vec![cell("Version"), cell(&status.version)]);
     table.row(vec![cell("Store"), cell(&status.store)]);
     table.row(vec![cell("Tenants"), cell(tenants)]);
+    if !status.promised.is_empty() {
+        let promised: Vec<_> = status.promised.iter().map(|of| &*of.summary).collect();
+        table.row(vec![cell("Promised"), cell(promised.join(", "))]);
+    }
     let mut text = table.render();
     if !status.operations.is_empty() {
         let mut table = Table::new(&["AT WORK", "OPERATION", "BEGUN", "STEP"], paint);
@@ -168,6 +172,7 @@ fn examined(checks: &[CheckResult], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Promised;
     use crate::cli::samples;
     use crate::state::{Operation, OperationStatus};
 
@@ -180,6 +185,14 @@ mod tests {
                 .map(|(state, count)| (state.to_owned(), count))
                 .into(),
             store: "dir:/var/lib/tenantd/backups".to_owned(),
+            promised: vec![Promised {
+                resource: "memory".to_owned(),
+                promised: 6 << 30,
+                most: 7680 << 20,
+                has: 8 << 30,
+                exceeded: false,
+                summary: "memory 6GiB of 7680MiB".to_owned(),
+            }],
             warnings: vec!["operator's keys on host".to_owned()],
             operations: vec![Operation {
                 status: OperationStatus::Running,
@@ -188,10 +201,11 @@ mod tests {
             }],
         };
         insta::assert_snapshot!(shown(&status, samples::now(), Paint(false)), @r"
-        Node     host-1
-        Version  0.1.0
-        Store    dir:/var/lib/tenantd/backups
-        Tenants  3 running, 1 stopped
+        Node      host-1
+        Version   0.1.0
+        Store     dir:/var/lib/tenantd/backups
+        Tenants   3 running, 1 stopped
+        Promised  memory 6GiB of 7680MiB
 
         AT WORK  OPERATION  BEGUN      STEP
         acme     apply      3 min ago  asking the agent

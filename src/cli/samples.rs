@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::api::{HistoryLine, TenantDetail, TenantSummary, Usage};
+use crate::api::{HistoryLine, StorageUsage, TenantDetail, TenantSummary, Usage};
 use crate::protect::{CheckOutcome, Checked, Checks};
 use crate::state::{Operation, OperationId, OperationKind, OperationStatus, Wanted};
 
@@ -69,6 +69,12 @@ pub fn running(id: &str) -> TenantSummary {
             }),
             drill: None,
         },
+        storage: Some(StorageUsage {
+            used_bytes: Some(2 << 30),
+            limit_bytes: 25 << 30,
+            kept: true,
+            at: Some(now()),
+        }),
         unenforced: vec![],
     }
 }

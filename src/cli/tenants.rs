@@ -14,7 +14,7 @@ use super::human::{age, bytes, length};
 use super::output::show as print;
 use super::patch::{coloured, ended, patch};
 use super::table::{Table, cell, maybe, state};
-use crate::api::{RenderedFile, TenantDetail, TenantSummary, TenantUnits};
+use crate::api::{RenderedFile, StorageUsage, TenantDetail, TenantSummary, TenantUnits};
 use crate::host::clock;
 use crate::protect::{CheckOutcome, Kept};
 use crate::tenant::TenantId;
@@ -82,12 +82,15 @@ fn listed(tenants: Vec<TenantSummary>, now: Timestamp, paint: Paint) -> String {
 fn note(tenant: &TenantSummary, now: Timestamp) -> String {
     let unenforced = (!tenant.unenforced.is_empty())
         .then(|| format!("not limited: {}", tenant.unenforced.join(", ")));
+    let storage = tenant.storage.filter(StorageUsage::is_nearly_full);
+    let storage = storage.and_then(|found| found.percent());
     let notes: Vec<_> = tenant
         .reason
         .iter()
         .cloned()
         .chain(tenant.checks.failures())
         .chain(tenant.kept.as_ref().map(|kept| kept_note(kept, now)))
+        .chain(storage.map(|percent| format!("storage is {percent} % full")))
         .chain(unenforced)
         .collect();
     notes.join("; ")
@@ -199,6 +202,9 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
             )),
         );
     }
+    if let Some(storage) = &summary.storage {
+        fact("Storage", cell(storage_fact(storage, now)));
+    }
     fact("Ingress", cell(&tenant.ingress_socket));
     fact("State directory", cell(&tenant.state_directory));
     // The range's length is fixed: see `tenant::IdRange`.
@@ -221,6 +227,23 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
         fact("Last ended", cell(ending));
     }
     table.render()
+}
+
+/// What the state holds of what it may, and who keeps it to that.
+fn storage_fact(storage: &StorageUsage, now: Timestamp) -> String {
+    let limit = bytes(storage.limit_bytes);
+    let share = storage.percent().map(|percent| format!(" ({percent} %)"));
+    let share = share.unwrap_or_default();
+    let used = storage.used_bytes.map(bytes);
+    match (storage.kept, used, storage.at) {
+        (true, Some(used), _) => format!("{used} of {limit}{share}"),
+        (true, None, _) => format!("at most {limit}"),
+        (false, Some(used), Some(at)) => format!(
+            "{used} of {limit}{share} in the snapshot of {}; the limit is not kept",
+            age(now, at)
+        ),
+        _ => format!("at most {limit}; the limit is not kept, and nothing was measured yet"),
+    }
 }
 
 /// The rendered files, one after the other, each under its name.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use camino::Utf8Path;
 use nix::sys::statfs::{FsType, statfs};
 
-use super::files;
+use super::{files, quota};
 
 /// `CGROUP2_SUPER_MAGIC` of the kernel's `linux/magic.h`.
 const CGROUP2_MAGIC: FsType = FsType(0x6367_7270);
@@ -16,6 +16,10 @@ const LIMIT: u64 = 4096;
 
 /// The facts of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent look at the host"
+)]
 pub struct Facts {
     /// Whether systemd booted this host and still runs it (`sd_booted(3)`).
     pub systemd_booted: bool,
@@ -25,6 +29,8 @@ pub struct Facts {
     pub controllers: BTreeSet<String>,
     /// Whether `SELinux` is there and enforces.
     pub selinux: SeLinux,
+    /// Whether the file system of the data directory keeps limits on directories.
+    pub project_quotas: bool,
     /// Whether this process is root.
     pub root: bool,
 }
@@ -63,6 +69,7 @@ impl Facts {
                 Some("1") => SeLinux::Enforcing,
                 Some(_) => SeLinux::Permissive,
             },
+            project_quotas: quota::is_possible(&root.join("var/lib/tenantd")),
             root: nix::unistd::geteuid().is_root(),
         }
     }
@@ -71,6 +78,17 @@ impl Facts {
 /// The processors that this process may use; one where the kernel does not say.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Bytes of memory that the kernel manages, of the host below `root` (`MemTotal` of `proc_meminfo(5)`).
+pub fn memory_total(root: &Utf8Path) -> Option<u64> {
+    let text = files::read(&root.join("proc/meminfo"), 64 * 1024).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The number with which systemd's version begins: 257 of `257.13-1~deb13u1`.
@@ -112,6 +130,17 @@ mod tests {
             ["cpu", "memory"]
         );
         assert_eq!(facts.selinux, SeLinux::Enforcing);
+    }
+
+    #[test]
+    fn the_memory_is_read_in_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        assert_eq!(memory_total(root), None);
+        fs::create_dir(root.join("proc")).unwrap();
+        let text = "MemTotal:        8061052 kB\nMemFree: 1 kB\n";
+        fs::write(root.join("proc/meminfo"), text).unwrap();
+        assert_eq!(memory_total(root), Some(8_061_052 * 1024));
     }
 
     #[test]

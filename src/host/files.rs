@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink as make_symlink};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// Why a file could not be written, read or renamed.
@@ -108,6 +109,12 @@ pub fn read(path: &Utf8Path, limit: u64) -> Result<Vec<u8>, FileError> {
         });
     }
     Ok(bytes)
+}
+
+/// When the file at `path` was last written; `None` when it cannot be looked at.
+pub fn modified(path: &Utf8Path) -> Option<Timestamp> {
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
+    Timestamp::try_from(modified).ok()
 }
 
 /// Whether nobody but the owner of the file (and root) may read it.

@@ -1,6 +1,7 @@
 //! Adapters: one per outside thing (systemd, Podman, network namespaces, clones, cgroups, clock).
 //! An adapter holds no policy; every file, process and clock call of the product is here.
 
+pub mod cgroup;
 pub mod clock;
 pub mod clone;
 pub mod dirs;
@@ -14,5 +15,6 @@ pub mod occupant;
 pub mod podman;
 pub mod probe;
 pub mod process;
+pub mod quota;
 pub mod space;
 pub mod systemd;

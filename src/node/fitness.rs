@@ -62,6 +62,7 @@ pub fn host_facts(facts: &Facts) -> HostFacts {
     HostFacts {
         controllers: Controller::parse_list(&controllers.join(" ")),
         allow_missing_controllers: false,
+        project_quotas: facts.project_quotas,
         selinux: facts.selinux != SeLinux::Absent,
         tenantd: HostFacts::TENANTD.into(),
     }
@@ -79,6 +80,7 @@ mod tests {
             cgroup_v2: true,
             controllers: ["cpu", "memory", "rdma"].map(str::to_owned).into(),
             selinux: SeLinux::Permissive,
+            project_quotas: false,
             root: true,
         }
     }

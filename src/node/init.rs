@@ -168,6 +168,7 @@ pub fn init(
         store: request.store.clone(),
         backup: BackupSettings::default(),
         restore: RestoreSettings::default(),
+        capacity: super::CapacitySettings::default(),
         retention: RetentionSettings::default(),
         keys: KeySettings {
             root: root.to_string(),

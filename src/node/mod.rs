@@ -2,6 +2,7 @@
 //! It never decides anything about a tenant.
 
 mod backup_settings;
+pub mod capacity;
 pub mod doctor;
 pub mod fitness;
 mod init;
@@ -11,6 +12,7 @@ mod retention;
 mod settings;
 
 pub use backup_settings::BackupSettings;
+pub use capacity::{CapacitySettings, OnOvercommit};
 pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
 pub use restore_settings::{Moment, RestoreSettings};
@@ -28,6 +30,10 @@ pub const OPERATOR_KEYS_WARNING: &str = "operator's keys on host: copy them else
 /// What the doctor advises about them.
 pub const OPERATOR_KEYS_REMEDY: &str =
     "copy /var/lib/tenantd/keys/root.key and identity.txt to a safe place, then remove them here";
+
+/// Why a storage limit is not kept, where the file system cannot.
+pub const NO_QUOTAS: &str =
+    "/var/lib/tenantd is not on XFS mounted with `prjquota`, or xfsprogs is not installed";
 
 /// Whether `init` made the operator's keys and they are still on this host.
 pub fn operator_keys_on_host(layout: &Layout) -> bool {

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::backup_settings::BackupSettings;
+use super::capacity::CapacitySettings;
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use crate::object_store::{EndpointError, RateError, S3Settings, StoreUrl, StoreUrlError, Uploads};
@@ -32,6 +33,9 @@ pub struct NodeSettings {
     /// How new a snapshot must be to be restored without anybody naming it.
     #[serde(default)]
     pub restore: RestoreSettings,
+    /// How far the plans of all tenants together may exceed the host.
+    #[serde(default)]
+    pub capacity: CapacitySettings,
     /// How long snapshots are kept.
     #[serde(default)]
     pub retention: RetentionSettings,
@@ -333,6 +337,11 @@ impl NodeSettings {
              [retention]\n\
              {retention}\
              \n\
+             # How far the plans of all tenants together may exceed this host, and whether a spec that exceeds\n\
+             # one of them is refused or only warned of.\n\
+             [capacity]\n\
+             {capacity}\
+             \n\
              # Whom this node trusts, and who can read its backups.\n\
              [keys]\n\
              root = {root}\n\
@@ -341,6 +350,7 @@ impl NodeSettings {
             allow = self.allow_missing_controllers,
             budget = self.shutdown_budget_seconds,
             backup = self.backup.to_toml(),
+            capacity = self.capacity.to_toml(),
             restore = self.restore.to_toml(),
             retention = self.retention.to_toml(),
             root = quoted(&self.keys.root),
@@ -371,6 +381,10 @@ mod tests {
             },
             backup: BackupSettings {
                 interval: "15min".parse().unwrap(),
+            },
+            capacity: CapacitySettings {
+                on_overcommit: crate::node::OnOvercommit::Refuse,
+                ..CapacitySettings::default()
             },
             restore: RestoreSettings {
                 max_age: Some("3d".parse().unwrap()),

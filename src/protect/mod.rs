@@ -63,5 +63,5 @@ pub use restore::{is_restore_due, restore_if_wanted};
 pub use restore_apart::{Apart, Place, restore_apart};
 pub use shutdown::{Shown, ShutdownReport, final_backup, prestop_backup};
 pub use store::{examine_store, probe_store};
-pub use tenant::{Haste, back_up_tenant, create_repository, local_snapshots, tenants};
+pub use tenant::{Haste, back_up_tenant, create_repository, local_snapshots, newest_size, tenants};
 pub use verify::{Faulty, Verified, new_salt, story, verify};

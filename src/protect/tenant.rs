@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use camino::Utf8Path;
+use jiff::Timestamp;
 
 use super::ProtectError;
 use super::catalogued::is_catalogued;
@@ -249,6 +250,11 @@ pub(super) fn newest(layout: &Layout, name: &str) -> Option<SnapshotRecord> {
         .ok()?
         .into_iter()
         .next()
+}
+
+/// What a tenant's state held when its newest snapshot was taken, and when that was: the sizes of its files.
+pub fn newest_size(layout: &Layout, tenant: &TenantId) -> Option<(Timestamp, u64)> {
+    newest(layout, tenant.as_str()).map(|record| (record.time, record.bytes))
 }
 
 /// The snapshots that this host knows of, oldest first, of one tenant or of all and the node.

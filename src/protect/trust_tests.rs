@@ -84,6 +84,7 @@ impl Operator {
             },
             backup: BackupSettings::default(),
             restore: RestoreSettings::default(),
+            capacity: crate::node::CapacitySettings::default(),
             retention: RetentionSettings::default(),
             keys: KeySettings {
                 root: self.root.public().to_string(),

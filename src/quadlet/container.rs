@@ -17,7 +17,7 @@ pub fn text(
     layout: &Layout,
 ) -> String {
     let mut unit = UnitText::new(headline(spec, revision));
-    unit_section(&mut unit, spec, layout);
+    unit_section(&mut unit, spec, facts, layout);
     unit.section("Quadlet")
         .comment("The agent's network is its own namespace: no wait for the host's.")
         .key("DefaultDependencies", false);
@@ -33,7 +33,7 @@ pub fn text(
     unit.finish()
 }
 
-fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, layout: &Layout) {
+fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts, layout: &Layout) {
     let names = UnitNames(&spec.tenant);
     let needs = [
         names.instance("net", "service"),
@@ -51,13 +51,23 @@ fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, layout: &Layout) {
             format_args!("!{}", layout.held_file(&spec.tenant)),
         )
         .key("Requires", &needs)
-        .key("After", &needs)
-        .comment("At shutdown: a backup while the agent runs, then its end, then the final backup.")
-        .key("Before", "tenantd-prestop-backup.service")
-        .key("After", "tenantd-final-backup.service")
-        .comment("So many failed starts in a row, each as long as it may take, make it failed.")
-        .key("StartLimitIntervalSec", restart_window(spec))
-        .key("StartLimitBurst", RESTARTS);
+        .key("After", &needs);
+    if facts.project_quotas {
+        let quota = names.instance("quota", "service");
+        unit.comment(
+            "Its directories may be new ones. An agent starts without a limit rather than not.",
+        )
+        .key("Wants", &quota)
+        .key("After", &quota);
+    }
+    unit.comment(
+        "At shutdown: a backup while the agent runs, then its end, then the final backup.",
+    )
+    .key("Before", "tenantd-prestop-backup.service")
+    .key("After", "tenantd-final-backup.service")
+    .comment("So many failed starts in a row, each as long as it may take, make it failed.")
+    .key("StartLimitIntervalSec", restart_window(spec))
+    .key("StartLimitBurst", RESTARTS);
 }
 
 fn identity(
@@ -137,6 +147,14 @@ fn limits(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts) {
         unit.key(
             "PodmanArgs",
             format_args!("--memory={}b", limits.memory.bytes()),
+        );
+        // Podman's name is for both together.
+        unit.key(
+            "PodmanArgs",
+            format_args!(
+                "--memory-swap={}b",
+                limits.memory.plus(limits.swap()).bytes()
+            ),
         );
     }
     if has(Controller::Pids) {

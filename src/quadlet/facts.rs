@@ -56,6 +56,9 @@ pub struct HostFacts {
     pub controllers: BTreeSet<Controller>,
     /// `node.toml` says to go without the limits of missing controllers.
     pub allow_missing_controllers: bool,
+    /// The file system of the tenants' state keeps limits on directories.
+    #[serde(default)]
+    pub project_quotas: bool,
     /// `SELinux` is on, permissive or enforcing.
     pub selinux: bool,
     /// This program, as units call it.
@@ -66,11 +69,12 @@ impl HostFacts {
     /// Where `packaging/install.sh` puts the program.
     pub const TENANTD: &'static str = "/usr/local/bin/tenantd";
 
-    /// A host with all controllers and no `SELinux`.
+    /// A host with all controllers, project quotas and no `SELinux`.
     pub fn complete() -> Self {
         Self {
             controllers: Controller::ALL.into(),
             allow_missing_controllers: false,
+            project_quotas: true,
             selinux: false,
             tenantd: Self::TENANTD.into(),
         }

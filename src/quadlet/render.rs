@@ -2,7 +2,9 @@
 //! Pure: the same arguments give the same bytes.
 
 use crate::layout::{Layout, UnitNames};
-use crate::tenant::{ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, TenantId};
+use crate::tenant::{
+    ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, StorageLimit, TenantId,
+};
 
 use super::facts::{Controller, HostFacts, IdRange};
 use super::unit_file::UnitText;
@@ -79,13 +81,10 @@ pub fn render(
         units.join("sockets.target.wants").join(socket),
         UnitFile::Link(units.join("tenantd-ingress@.socket")),
     );
-    set.add(
-        layout.journal_conf(tenant),
-        UnitFile::Text(journal(spec, revision)),
-    );
+    set.add(layout.journal_conf(tenant), UnitFile::Text(journal(spec)));
     set.add(
         layout.runtime_file(tenant),
-        UnitFile::Text(runtime_json(spec, revision)),
+        UnitFile::Text(runtime_json(spec, revision, ids, facts)),
     );
     Ok(set)
 }
@@ -115,9 +114,13 @@ pub(super) fn restart_window(spec: &ResolvedSpec) -> Period {
     start_timeout(spec).plus(RESTART_MAX_DELAY).times(RESTARTS)
 }
 
-/// Settings of the tenant's own journal.
-fn journal(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
-    let mut conf = UnitText::new(headline(spec, revision));
+/// Settings of the tenant's own journal. They name no revision: the journal is restarted when
+/// they change, and only then.
+fn journal(spec: &ResolvedSpec) -> String {
+    let mut conf = UnitText::new(format_args!(
+        "tenantd wrote this for tenant {}. Change the spec, not this file.",
+        spec.tenant
+    ));
     conf.section("Journal")
         .key("Storage", "persistent")
         .key("SystemMaxUse", spec.limits.log_size.bytes())
@@ -125,7 +128,12 @@ fn journal(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
     conf.finish()
 }
 
-fn runtime_json(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
+fn runtime_json(
+    spec: &ResolvedSpec,
+    revision: RevisionNumber,
+    ids: IdRange,
+    facts: &HostFacts,
+) -> String {
     let runtime = Runtime {
         tenant: spec.tenant.clone(),
         revision: revision.0,
@@ -135,6 +143,10 @@ fn runtime_json(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
         wake: spec.wake,
         state: spec.state.clone(),
         quiesce: spec.quiesce.clone(),
+        storage: facts.project_quotas.then(|| StorageLimit {
+            project: ids.start(),
+            bytes: spec.limits.storage.bytes(),
+        }),
     };
     let json = serde_json::to_string_pretty(&runtime);
     // Strings, numbers and lists always serialise.

@@ -49,7 +49,7 @@ const KEPT: &[&str] = &[
 ];
 
 /// How arguments to Podman begin that mean the same for the scratch tenant.
-const KEPT_ARGUMENTS: &[&str] = &["--no-healthcheck", "--cpus=", "--memory="];
+const KEPT_ARGUMENTS: &[&str] = &["--no-healthcheck", "--cpus=", "--memory=", "--memory-swap="];
 
 /// Why there is no scratch tenant for a Quadlet file.
 #[derive(Debug, thiserror::Error)]

@@ -34,6 +34,7 @@ pub fn text(spec: &ResolvedSpec, revision: RevisionNumber, facts: &HostFacts) ->
     }
     if has(Controller::Memory) {
         unit.key("MemoryMax", limits.memory.plus(MEMORY_BESIDE_AGENT).bytes());
+        unit.key("MemorySwapMax", limits.swap().bytes());
     }
     if has(Controller::Pids) {
         unit.key("TasksMax", limits.pids + PIDS_BESIDE_AGENT);

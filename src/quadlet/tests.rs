@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Controller, HostFacts, IdRange, RenderError, UnitFile, UnitSet, render};
 use crate::layout::Layout;
-use crate::tenant::{Catalog, ImageId, ResolvedSpec, RevisionNumber, Source};
+use crate::tenant::{Catalog, ImageId, ResolvedSpec, RevisionNumber, Source, live_change};
 
 pub(super) fn resolved(spec: &str) -> ResolvedSpec {
     let source = Source::new("test.toml", spec);
@@ -89,6 +89,41 @@ pub(super) const HOSTILE: &str = r#"
     [probes.start]
     path = "/%7Euser?q=$1"
 "#;
+
+/// What is rendered is what `live_change` must know of: where it says that the agent runs on, the container's
+/// file differs in limits only.
+#[test]
+fn a_change_without_a_restart_leaves_the_container_as_it_is_but_for_its_limits() {
+    let container = |plan: &str| {
+        let spec = GENERIC.replace("\"pro\"", &format!("\"{plan}\""));
+        let spec = resolved(&spec);
+        let path = Layout::default()
+            .quadlet_dir(&spec.tenant)
+            .join("tenant-foo-bar.container");
+        let set = render(
+            &spec,
+            RevisionNumber(3),
+            &image(),
+            IdRange::nth(1).unwrap(),
+            &HostFacts::complete(),
+            &Layout::default(),
+        );
+        let Some(UnitFile::Text(text)) = set.unwrap().get(&path).cloned() else {
+            panic!("no {path}");
+        };
+        let is_limit = |line: &&str| {
+            let limits = ["PodmanArgs=--cpus=", "PodmanArgs=--memory", "PidsLimit="];
+            limits.iter().any(|limit| line.starts_with(limit))
+        };
+        let (limits, rest): (Vec<_>, Vec<_>) = text.lines().partition(is_limit);
+        (spec.clone(), limits.join("\n"), rest.join("\n"))
+    };
+    let (pro, pro_limits, pro_rest) = container("pro");
+    let (team, team_limits, team_rest) = container("team");
+    assert!(live_change(&pro, &team).is_live());
+    assert_ne!(pro_limits, team_limits);
+    assert_eq!(pro_rest, team_rest);
+}
 
 #[test]
 fn openclaw() {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::blocking;
-use super::decide::{Agent, Desired, Observed, Step, decide};
+use super::decide::{Agent, Desired, Difference, Observed, Step, decide};
 use super::engine::Engine;
 use super::error::OperationError;
 use super::evidence;
 use super::ingress;
 use super::judge::ending;
+use super::limits;
 use super::observe::drift;
 use super::run::Run;
 use super::view::is_about_to_restart;
@@ -19,7 +20,7 @@ use crate::host::systemd::{ActiveState, JobResult, LoadState, UnitStatus};
 use crate::host::{clock, dirs, files};
 use crate::layout::UnitNames;
 use crate::quadlet::UnitSet;
-use crate::state::{TenantRow, Wanted};
+use crate::state::{StoredRevision, TenantRow, Wanted};
 use crate::tenant::Runtime;
 
 /// Looks after which nothing is left to do, or something works against us.
@@ -43,24 +44,41 @@ const INGRESS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Brings the run's tenant to what its row wants.
 pub async fn converge(run: &Run) -> Result<(), OperationError> {
+    let mut tried = Vec::new();
     for _ in 0..ROUNDS {
         let row = run.row().await?;
-        let (desired, unit_set) = desired(run, &row).await?;
-        let observed = observe(run, &row, unit_set.as_ref()).await?;
-        let steps = decide(&desired, &observed);
+        let (desired, stored) = desired(run, &row).await?;
+        let observed = observe(run, &row, stored.as_ref()).await?;
+        let mut steps = decide(&desired, &observed);
+        // What the host does not take is no reason to end here: it is tried once, and shown.
+        steps.retain(|step| !tried.contains(step));
         if steps.is_empty() {
             return Ok(());
         }
         for step in steps {
             run.step(&step.to_string()).await?;
             failpoint::hit("converge.step");
-            take(run, &step, unit_set.as_ref()).await?;
+            take(run, &step, stored.as_ref()).await?;
+            if is_tried_once(&step) {
+                tried.push(step);
+            }
         }
     }
     Err(OperationError::Unsettled(run.tenant()?.clone()))
 }
 
-async fn desired(run: &Run, row: &TenantRow) -> Result<(Desired, Option<UnitSet>), OperationError> {
+/// Whether a step that changes nothing is not taken again: the tenant runs on without.
+fn is_tried_once(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::LimitStorage | Step::AdjustLimits | Step::RestartJournal
+    )
+}
+
+async fn desired(
+    run: &Run,
+    row: &TenantRow,
+) -> Result<(Desired, Option<StoredRevision>), OperationError> {
     let Some(number) = row
         .current_revision
         .filter(|_| row.wanted != Wanted::Removed)
@@ -74,15 +92,16 @@ async fn desired(run: &Run, row: &TenantRow) -> Result<(Desired, Option<UnitSet>
     } else {
         Desired::Running { revision: number }
     };
-    Ok((desired, Some(stored.unit_set)))
+    Ok((desired, Some(stored)))
 }
 
 async fn observe(
     run: &Run,
     row: &TenantRow,
-    unit_set: Option<&UnitSet>,
+    stored: Option<&StoredRevision>,
 ) -> Result<Observed, OperationError> {
     let engine = &run.engine;
+    let unit_set = stored.map(|stored| &stored.unit_set);
     let (layout, tenant, wanted) = (engine.layout.clone(), row.id.clone(), unit_set.cloned());
     let (drift, held) = blocking(move || {
         let held = layout.held_file(&tenant).exists();
@@ -120,6 +139,17 @@ async fn observe(
             }),
         Agent::Inactive | Agent::Failed => None,
     };
+    let difference = match (running_revision, stored) {
+        (Some(running), Some(wanted)) => limits::difference(engine, running, wanted).await?,
+        _ => Difference::default(),
+    };
+    let storage_outdated = match stored {
+        Some(wanted) => {
+            let limits = &wanted.revision.resolved.limits;
+            limits::is_storage_outdated(engine, &row.id, limits).await
+        }
+        None => false,
+    };
     Ok(Observed {
         differing: drift.differing,
         surplus: drift.surplus,
@@ -131,6 +161,9 @@ async fn observe(
         held,
         agent,
         running_revision,
+        difference,
+        journal_outdated: stored.is_some() && limits::is_journal_outdated(engine, &row.id).await?,
+        storage_outdated,
         socket_listening: find(&socket).is_some_and(|unit| unit.active == ActiveState::Active),
         helpers_active: helpers.iter().any(|name| is_active(name)),
     })
@@ -154,7 +187,11 @@ fn agent(unit: &UnitStatus) -> Agent {
     }
 }
 
-async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), OperationError> {
+async fn take(
+    run: &Run,
+    step: &Step,
+    stored: Option<&StoredRevision>,
+) -> Result<(), OperationError> {
     let engine = &run.engine;
     let tenant = run.tenant()?;
     let names = UnitNames(tenant);
@@ -208,7 +245,7 @@ async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), 
             Ok(())
         }
         Step::Install { write, remove } => {
-            let set = unit_set.cloned();
+            let set = unit_set(stored);
             engine
                 .installer
                 .install(
@@ -221,7 +258,7 @@ async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), 
                 .await
         }
         Step::Reload => {
-            let set = unit_set.cloned();
+            let set = unit_set(stored);
             engine
                 .installer
                 .install(
@@ -239,8 +276,18 @@ async fn take(run: &Run, step: &Step, unit_set: Option<&UnitSet>) -> Result<(), 
             let result = engine.systemd.start(&unit).await?;
             done(run, &unit, "start", result).await
         }
+        Step::RestartJournal => limits::restart_journal(run).await,
+        Step::LimitStorage => limits::limit_storage(run).await,
+        Step::AdjustLimits => match stored {
+            Some(wanted) => limits::adjust(run, wanted).await,
+            None => Ok(()),
+        },
         Step::StartAgent | Step::RestartAgent => start_agent(run, step).await,
     }
+}
+
+fn unit_set(stored: Option<&StoredRevision>) -> Option<UnitSet> {
+    stored.map(|stored| stored.unit_set.clone())
 }
 
 /// Starts or restarts the agent in its turn and waits for the job, which ends when the start probe passes.

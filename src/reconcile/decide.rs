@@ -39,10 +39,31 @@ pub struct Observed {
     pub agent: Agent,
     /// The revision of the container that runs, by its label.
     pub running_revision: Option<u64>,
+    /// How the container that runs differs from what the wanted revision makes of it.
+    pub difference: Difference,
+    /// The tenant's journal runs by older settings than those that are installed.
+    pub journal_outdated: bool,
+    /// The file system keeps another storage limit than the wanted one.
+    pub storage_outdated: bool,
     /// The ingress socket listens.
     pub socket_listening: bool,
     /// Something else of the tenant's is loaded and active: door, awake, net, restore.
     pub helpers_active: bool,
+}
+
+/// How a container that runs differs from what the wanted revision makes of it. Its label may name another
+/// revision, and its limits those of a third: they are changed while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Difference {
+    /// In more than limits, if its revision is another: only a start brings the wanted one in.
+    #[default]
+    Agent,
+    /// In limits only: not all of the wanted ones are in force.
+    Limits,
+    /// In limits only, and it holds more memory than it would have.
+    TooLarge,
+    /// In nothing that matters: the wanted limits are in force.
+    InForce,
 }
 
 /// How the agent's service stands.
@@ -80,8 +101,14 @@ pub enum Step {
     },
     /// Has systemd load what is on disk, after an install that was cut short.
     Reload,
+    /// Has the tenant's journal take its new settings; what it holds stays.
+    RestartJournal,
+    /// Has the file system keep the storage limit.
+    LimitStorage,
     /// Opens the ingress socket.
     Listen,
+    /// Gives the container that runs its new limits.
+    AdjustLimits,
     /// Starts the agent and waits until its start probe passes.
     StartAgent,
     /// Stops and starts the agent, because another revision runs.
@@ -97,7 +124,10 @@ impl fmt::Display for Step {
             Self::StopHelpers => "stop doors and namespace",
             Self::Install { .. } => "install units",
             Self::Reload => "reload systemd",
+            Self::RestartJournal => "restart the journal for its new limits",
+            Self::LimitStorage => "set the storage limit",
             Self::Listen => "open the ingress socket",
+            Self::AdjustLimits => "change the limits of the running agent",
             Self::StartAgent => "start the agent",
             Self::RestartAgent => "restart the agent",
         })
@@ -107,7 +137,8 @@ impl fmt::Display for Step {
 /// Decides what to do next about one tenant; nothing when all is as wanted.
 ///
 /// Held comes before stop, so that no door starts the agent again in between; remove
-/// comes before install; start comes last.
+/// comes before install; start comes last. The slice's limits come with the install: systemd
+/// takes them in with its reload. So an agent that would be killed by them is stopped before.
 pub fn decide(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     let stands = observed.agent != Agent::Inactive;
@@ -132,12 +163,21 @@ pub fn decide(desired: &Desired, observed: &Observed) -> Vec<Step> {
                 steps.push(Step::StopAgent);
             }
             push_install(&mut steps, observed);
+            push_limits(&mut steps, observed);
             if !observed.socket_listening {
                 steps.push(Step::Listen);
             }
         }
         Desired::Running { revision } => {
+            let running = observed.running_revision;
+            let has_container =
+                matches!(observed.agent, Agent::Active | Agent::Starting) && running.is_some();
+            let is_too_large = has_container && observed.difference == Difference::TooLarge;
+            if is_too_large {
+                steps.push(Step::StopAgent);
+            }
             push_install(&mut steps, observed);
+            push_limits(&mut steps, observed);
             if observed.held {
                 steps.push(Step::Release);
             }
@@ -146,13 +186,14 @@ pub fn decide(desired: &Desired, observed: &Observed) -> Vec<Step> {
             }
             match observed.agent {
                 Agent::Inactive => steps.push(Step::StartAgent),
-                Agent::Active | Agent::Starting
-                    if observed
-                        .running_revision
-                        .is_some_and(|running| running != *revision) =>
-                {
-                    steps.push(Step::RestartAgent);
-                }
+                Agent::Active | Agent::Starting if is_too_large => steps.push(Step::StartAgent),
+                Agent::Active | Agent::Starting if has_container => match observed.difference {
+                    Difference::Agent if running != Some(*revision) => {
+                        steps.push(Step::RestartAgent);
+                    }
+                    Difference::Limits => steps.push(Step::AdjustLimits),
+                    Difference::Agent | Difference::TooLarge | Difference::InForce => {}
+                },
                 // systemd has given up, or is at it: starting again is an operator's or a
                 // policy's decision, not drift.
                 Agent::Active | Agent::Starting | Agent::Failed => {}
@@ -170,6 +211,16 @@ fn push_install(steps: &mut Vec<Step>, observed: &Observed) {
         });
     } else if observed.needs_reload {
         steps.push(Step::Reload);
+    }
+}
+
+/// What keeps limits outside of the agent, which need not notice.
+fn push_limits(steps: &mut Vec<Step>, observed: &Observed) {
+    if observed.journal_outdated {
+        steps.push(Step::RestartJournal);
+    }
+    if observed.storage_outdated {
+        steps.push(Step::LimitStorage);
     }
 }
 
@@ -211,6 +262,58 @@ mod tests {
                 Step::RestartAgent
             ]
         );
+    }
+
+    #[rstest]
+    #[case(Difference::Agent, vec![install(), Step::RestartAgent])]
+    #[case(Difference::Limits, vec![install(), Step::AdjustLimits])]
+    #[case(Difference::InForce, vec![install()])]
+    #[case(Difference::TooLarge, vec![Step::StopAgent, install(), Step::StartAgent])]
+    fn an_agent_runs_on_where_only_limits_change(
+        #[case] difference: Difference,
+        #[case] steps: Vec<Step>,
+    ) {
+        let observed = Observed {
+            differing: vec!["/a".into()],
+            difference,
+            ..settled()
+        };
+        assert_eq!(decide(&Desired::Running { revision: 4 }, &observed), steps);
+    }
+
+    #[rstest]
+    #[case(Difference::Limits, vec![Step::AdjustLimits])]
+    #[case(Difference::TooLarge, vec![Step::StopAgent, Step::StartAgent])]
+    #[case(Difference::InForce, vec![])]
+    fn limits_of_a_revision_that_failed_are_taken_back(
+        #[case] difference: Difference,
+        #[case] steps: Vec<Step>,
+    ) {
+        let observed = Observed {
+            difference,
+            ..settled()
+        };
+        assert_eq!(decide(&Desired::Running { revision: 3 }, &observed), steps);
+    }
+
+    #[test]
+    fn limits_outside_of_the_agent_are_put_right_without_it() {
+        let observed = Observed {
+            journal_outdated: true,
+            storage_outdated: true,
+            ..settled()
+        };
+        assert_eq!(
+            decide(&Desired::Running { revision: 3 }, &observed),
+            [Step::RestartJournal, Step::LimitStorage]
+        );
+    }
+
+    fn install() -> Step {
+        Step::Install {
+            write: vec!["/a".into()],
+            remove: vec![],
+        }
     }
 
     #[test]
@@ -268,6 +371,12 @@ mod tests {
                 observed.needs_reload = false;
             }
             Step::Reload => observed.needs_reload = false,
+            Step::RestartJournal => observed.journal_outdated = false,
+            Step::LimitStorage => observed.storage_outdated = false,
+            Step::AdjustLimits => {
+                assert!(observed.running_revision.is_some());
+                observed.difference = Difference::InForce;
+            }
             Step::Listen => observed.socket_listening = true,
             Step::StartAgent | Step::RestartAgent => {
                 let Desired::Running { revision } = desired else {
@@ -276,6 +385,7 @@ mod tests {
                 assert!(!observed.held, "starts while held");
                 observed.agent = Agent::Active;
                 observed.running_revision = Some(*revision);
+                observed.difference = Difference::InForce;
                 observed.helpers_active = true;
             }
         }
@@ -291,6 +401,12 @@ mod tests {
                 Just(Agent::Inactive), Just(Agent::Active), Just(Agent::Starting), Just(Agent::Failed)
             ],
             running_revision in proptest::option::of(1_u64..4),
+            difference in prop_oneof![
+                Just(Difference::Agent), Just(Difference::Limits), Just(Difference::TooLarge),
+                Just(Difference::InForce)
+            ],
+            journal_outdated in any::<bool>(),
+            storage_outdated in any::<bool>(),
             socket_listening in any::<bool>(),
             helpers_active in any::<bool>(),
         ) -> Observed {
@@ -302,6 +418,9 @@ mod tests {
                 held,
                 agent,
                 running_revision,
+                difference,
+                journal_outdated,
+                storage_outdated,
                 socket_listening,
                 helpers_active,
             }

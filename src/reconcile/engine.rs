@@ -1,7 +1,7 @@
 //! Runs operations: records each before its first effect, one at a time per tenant,
 //! and takes up again those that a crash has cut short. What they do is in `operations/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -52,6 +52,8 @@ pub struct Engine {
     pub(super) identities: Mutex<BTreeMap<OperationId, operations::Identity>>,
     /// Ends that a full disk kept from being recorded.
     ends: Mutex<Vec<End>>,
+    /// Tenants whose state was nearly full when it was last looked at.
+    nearly_full: Mutex<BTreeSet<String>>,
 }
 
 /// How an operation has ended.
@@ -90,6 +92,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             identities: Mutex::default(),
             ends: Mutex::default(),
+            nearly_full: Mutex::default(),
         })
     }
 
@@ -120,6 +123,13 @@ impl Engine {
             "oom-kill".clone_into(&mut view.result);
         }
         view
+    }
+
+    /// Tenants whose state was nearly full.
+    pub(super) fn nearly_full(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.nearly_full
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The picture of all units.

@@ -109,6 +109,17 @@ pub enum OperationError {
         /// How much there is.
         free: String,
     },
+    /// The host would promise more than it may.
+    #[error(
+        "{asked} would promise more than this host may; choose a smaller plan, or change `[capacity]` in \
+         /etc/tenantd/node.toml and `tenantd reload`; nothing was changed"
+    )]
+    Capacity {
+        /// The tenants.
+        asked: String,
+        /// What is exceeded, with the figures.
+        figures: Vec<String>,
+    },
     /// The host cannot enforce the plan's limits.
     #[error("tenant {tenant}: {reason}")]
     Limits {
@@ -244,6 +255,7 @@ impl OperationError {
             Self::Units { .. } | Self::NotLoaded { .. } => {
                 ("units-refused", StatusCode::UNPROCESSABLE_ENTITY)
             }
+            Self::Capacity { .. } => ("capacity-exceeded", StatusCode::CONFLICT),
             Self::SocketTaken { .. } => ("socket-taken", StatusCode::CONFLICT),
             Self::NoRoom { .. } | Self::State(StateError::Full { .. }) => {
                 ("disk-full", StatusCode::INSUFFICIENT_STORAGE)
@@ -277,6 +289,7 @@ impl OperationError {
                 let faults = documents.iter().flat_map(|problems| &problems.0);
                 problem.faults = faults.map(ToString::to_string).collect();
             }
+            Self::Capacity { figures, .. } => problem.faults.clone_from(figures),
             Self::Units { complaints, .. } => problem.faults.clone_from(complaints),
             Self::Job { log, .. } | Self::NotHealthy { log, .. } => problem.log.clone_from(log),
             Self::RolledBack { cause, .. } => {

@@ -7,12 +7,14 @@
 //! | `engine`, `run` | operations: recorded, one at a time per tenant, taken up after a crash |
 //! | `operations/` | what each kind of operation does |
 //! | `converge`, `observe`, `installer`, `starts` | taking the steps: files, systemd, the agent |
+//! | `limits` | the limits of an agent that runs, changed under it |
 //! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
 //! | `specs_dir` | specs placed as files |
 //! | `queries`, `revisions` | what the API shows |
 
 mod approach;
 pub mod backup_timer;
+mod capacity;
 pub mod containers;
 mod converge;
 mod decide;
@@ -24,6 +26,7 @@ mod image;
 mod ingress;
 mod installer;
 mod judge;
+mod limits;
 mod observe;
 mod operations;
 mod progress;
@@ -36,6 +39,7 @@ pub mod specs_dir;
 mod starts;
 pub mod supervisor;
 mod tenant_locks;
+mod usage;
 mod view;
 mod watched;
 

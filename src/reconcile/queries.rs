@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::blocking;
 use super::engine::Engine;
 use super::error::OperationError;
+use super::usage::{promised, storage};
 use crate::api::{
     Document, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
     TenantUnits, Usage,
@@ -145,12 +146,23 @@ impl Engine {
                 missing.join(", ")
             ));
         }
+        if !self.facts.project_quotas {
+            warnings.push(format!(
+                "storage limits are not kept: {}",
+                crate::node::NO_QUOTAS
+            ));
+        }
+        let commitments = self.commitments().await?;
+        let exceeded = commitments.iter().filter(|found| found.is_exceeded());
+        warnings.extend(exceeded.map(ToString::to_string));
+        let promised = commitments.iter().map(promised).collect();
         warnings.extend(self.backup_warnings().await?);
         Ok(NodeStatus {
             name: settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             tenants,
             store: settings.store.url.clone(),
+            promised,
             warnings,
             operations: self.running_operations(),
         })
@@ -187,7 +199,10 @@ impl Engine {
         Ok(warnings)
     }
 
-    async fn stored(&self, row: &TenantRow) -> Result<Option<StoredRevision>, OperationError> {
+    pub(super) async fn stored(
+        &self,
+        row: &TenantRow,
+    ) -> Result<Option<StoredRevision>, OperationError> {
         let Some(number) = row.current_revision else {
             return Ok(None);
         };
@@ -210,6 +225,7 @@ impl Engine {
             last_backup: protect::last_backup(&self.layout, &row.id),
             kept: protect::kept(&self.layout, &row.id),
             checks: protect::read_checks(&self.layout, row.id.as_str()),
+            storage: spec.map(|spec| storage(&self.layout, &self.facts, &row.id, &spec.limits)),
             unenforced: missing.iter().map(ToString::to_string).collect(),
         }
     }

@@ -17,7 +17,7 @@ use super::operations::{ApplyJob, plan, resolve_all};
 use crate::api::{ApplyPlan, Change, Document};
 use crate::host::files::{self, FileError};
 use crate::state::OperationKind;
-use crate::tenant::{Catalog, MAX_BYTES, Source};
+use crate::tenant::{Catalog, MAX_BYTES, ResolvedSpec, Source};
 
 /// Reads every `*.toml` of a directory, in order of name; an absent directory has none.
 pub fn read_documents(directory: &Utf8Path) -> Result<Vec<Document>, FileError> {
@@ -85,15 +85,20 @@ pub async fn apply_directory(
     let mut plans = Vec::new();
     let mut faults = Vec::new();
     let mut ruled = BTreeSet::new();
-    let mut images = Images::default();
+    let (mut images, mut specs) = (Images::default(), Vec::new());
     for document in documents {
-        match look_at_file(engine, &mut images, &document, &mut ruled, pull).await {
+        match look_at_file(engine, &mut images, &document, &mut ruled, &mut specs, pull).await {
             Ok(plan) => plans.push(plan),
             Err(error) => {
                 tracing::error!(file = document.name, problem = ?error.problem().faults, "{error}");
                 faults.push(error);
             }
         }
+    }
+    // Told once for all of them.
+    let exceeded = engine.check_capacity(&specs).await?;
+    if let Some(plan) = plans.first_mut() {
+        plan.warnings.extend(exceeded);
     }
     let operations = plans.iter().filter_map(|plan| plan.operation.clone());
     engine.submit_all(operations.collect()).await?;
@@ -112,6 +117,7 @@ async fn look_at_file(
     images: &mut Images,
     document: &Document,
     ruled: &mut BTreeSet<crate::tenant::TenantId>,
+    asked_before: &mut Vec<ResolvedSpec>,
     pull: bool,
 ) -> Result<ApplyPlan, OperationError> {
     let resolved = resolve_all(&engine.catalog(), std::slice::from_ref(document))?;
@@ -134,6 +140,10 @@ async fn look_at_file(
         }
         return Ok(plan);
     }
+    // Together with what other files ask for in the same go. One that is too much stops no other.
+    let together = asked_before.iter().chain([&spec]);
+    engine.check_capacity(together).await?;
+    asked_before.push(spec.clone());
     let job = ApplyJob {
         name: document.name.clone(),
         spec: document.text.clone(),

@@ -32,6 +32,9 @@ pub struct Limits {
     pub cpus: Cpus,
     /// Memory of the agent.
     pub memory: Size,
+    /// Swap beside the memory; as much as memory when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Size>,
     /// Storage of the tenant's state.
     pub storage: Size,
     /// Processes and threads.
@@ -48,6 +51,13 @@ pub struct Limits {
     pub egress: Size,
     /// How long the state of a terminated tenant is kept.
     pub retention: Period,
+}
+
+impl Limits {
+    /// Swap beside the memory: what Podman gives where nobody says, as much as memory.
+    pub fn swap(&self) -> Size {
+        self.swap.unwrap_or(self.memory)
+    }
 }
 
 impl Plan {

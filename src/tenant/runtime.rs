@@ -30,6 +30,9 @@ pub struct Runtime {
     /// What the agent is asked around the pause of a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesce: Option<QuiesceCalls>,
+    /// What `state/` may hold, where this host can keep it to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageLimit>,
 }
 
 /// The requests (POST, through the tenant's ingress) by which an agent puts its files in order for a backup.
@@ -45,6 +48,16 @@ pub struct QuiesceCalls {
     pub timeout_seconds: u32,
     /// Whether there is no backup without the agent's consent.
     pub required: bool,
+}
+
+/// A limit on what a tenant's `state/` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StorageLimit {
+    /// The project of the file system that is the tenant's own for life: the first id of its range.
+    pub project: u32,
+    /// The plan's limit.
+    pub bytes: u64,
 }
 
 /// An HTTP request whose answer says how the agent is.

@@ -8,3 +8,4 @@ pub mod node;
 pub mod operations;
 pub mod revisions;
 pub mod tenants;
+pub mod usage;

@@ -106,6 +106,14 @@ async fn apply(
         let pull = request.pull && !request.dry_run;
         plans.push(plan(&engine, &mut images, document, spec, pull).await?);
     }
+    let changing = specs.iter().zip(&plans);
+    let changing = changing.filter(|(_, plan)| plan.change != Change::None);
+    let exceeded = engine
+        .check_capacity(changing.map(|(spec, _)| spec))
+        .await?;
+    for plan in plans.iter_mut().filter(|plan| plan.change != Change::None) {
+        plan.warnings.extend(exceeded.iter().cloned());
+    }
     if request.dry_run {
         for (spec, plan) in specs.iter().zip(&mut plans) {
             if plan.change != Change::None {

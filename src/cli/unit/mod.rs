@@ -3,6 +3,7 @@
 
 mod drill;
 mod protect;
+mod quota;
 
 use std::future::Future;
 use std::io;
@@ -81,6 +82,11 @@ pub(super) enum UnitCommand {
         /// The tenant.
         tenant: TenantId,
     },
+    /// Keep the tenant's state to its plan's storage limit.
+    Quota {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// Exit with 0 if a tenant which is about to start needs a restore, and with 1 if not.
     NeedsRestore {
         /// The tenant.
@@ -153,6 +159,7 @@ impl UnitCommand {
             | Self::Ingress { tenant }
             | Self::Wake { tenant }
             | Self::Sleep { tenant }
+            | Self::Quota { tenant }
             | Self::NeedsRestore { tenant }
             | Self::Restore { tenant }
             | Self::Backup { tenant }
@@ -176,6 +183,7 @@ impl UnitCommand {
             Self::Sleep { tenant } => sleep(layout, &tenant),
             Self::Thaw { owner, tenant, .. } => thaw(layout, owner, tenant),
             Self::AwaitStart { tenant } => await_start(layout, &tenant),
+            Self::Quota { tenant } => quota::limit(layout, &tenant),
             Self::Backup { tenant } => block_on(protect::backup(layout, &tenant)),
             Self::BackupAll => block_on(protect::backup_all(layout)),
             Self::BackupNode => block_on(protect::backup_node(layout)),

@@ -10,44 +10,17 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::FreezeError;
-use crate::host::clock;
-use crate::layout::{Layout, UnitNames};
+use crate::host::{cgroup, clock};
+use crate::layout::Layout;
 use crate::tenant::TenantId;
-
-/// The prefix of the child in which `--cgroups=split` puts the container's processes; conmon
-/// stays outside, so it goes on to hold the terminal and to report the container's end.
-const PAYLOAD: &str = "libpod-payload-";
-
-/// The service's control group, made by its slice's name: a level for each dash.
-fn service_group(layout: &Layout, tenant: &TenantId) -> Utf8PathBuf {
-    let names = UnitNames(tenant);
-    layout
-        .root()
-        .join("sys/fs/cgroup/tenant.slice")
-        .join(names.slice())
-        .join(names.service())
-}
 
 /// The control group of the running container; `None` when none runs.
 pub(super) fn find(layout: &Layout, tenant: &TenantId) -> Result<Option<Utf8PathBuf>, FreezeError> {
-    let service = service_group(layout, tenant);
-    let failed = |source| FreezeError::Group {
+    cgroup::payload(layout, tenant).map_err(|source| FreezeError::Group {
         tenant: tenant.clone(),
-        path: service.clone(),
+        path: cgroup::service(layout, tenant),
         source,
-    };
-    let entries = match service.read_dir_utf8() {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().starts_with(PAYLOAD) {
-            return Ok(Some(entry.into_path()));
-        }
-    }
-    Ok(None)
+    })
 }
 
 /// Asks for the state and waits until `cgroup.events` tells that it is reached (the kernel's
@@ -104,31 +77,6 @@ fn gone(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_group_of_a_tenant_with_a_dash() {
-        let layout = Layout::default();
-        assert_eq!(
-            service_group(&layout, &"foo-bar".parse().unwrap()),
-            r"/sys/fs/cgroup/tenant.slice/tenant-foo\x2dbar.slice/tenant-foo-bar.service"
-        );
-    }
-
-    #[test]
-    fn only_the_payload_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::rooted(dir.path().to_str().unwrap());
-        let tenant: TenantId = "acme".parse().unwrap();
-        assert_eq!(find(&layout, &tenant).unwrap(), None);
-        let service = service_group(&layout, &tenant);
-        for child in ["runtime", "libpod-payload-0123"] {
-            fs::create_dir_all(service.join(child)).unwrap();
-        }
-        assert_eq!(
-            find(&layout, &tenant).unwrap(),
-            Some(service.join("libpod-payload-0123"))
-        );
-    }
 
     #[test]
     fn a_group_that_has_gone_is_no_error() {

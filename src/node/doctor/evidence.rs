@@ -8,12 +8,14 @@ use std::time::Duration;
 use camino::Utf8Path;
 use jiff::Timestamp;
 
+use crate::api::TenantUsage;
 use crate::host::clock;
 use crate::host::facts::{Facts, SeLinux, systemd_number};
 use crate::host::podman::{self, Podman};
 use crate::host::space::{self, Space};
 use crate::host::systemd::{ActiveState, Systemd};
 use crate::layout::Layout;
+use crate::node::capacity::Commitment;
 use crate::node::{BackupSettings, NodeSettings, fitness};
 use crate::protect::{self, Kept, ProtectError};
 use crate::quadlet::validate::Tools;
@@ -34,10 +36,18 @@ pub struct Witnesses {
     pub settings: Result<Arc<NodeSettings>, String>,
     /// The tenants of this host.
     pub tenants: Vec<TenantId>,
+    /// What they use; nothing without the daemon, which knows their plans.
+    pub storage: Vec<TenantUsage>,
+    /// What their plans promise of this host, likewise.
+    pub commitments: Option<[Commitment; 3]>,
 }
 
 /// What was seen of the host.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent look at the host"
+)]
 pub struct Evidence {
     /// When it was seen.
     pub now: Timestamp,
@@ -71,6 +81,12 @@ pub struct Evidence {
     pub active_units: BTreeSet<String>,
     /// How often backups are made.
     pub backup: BackupSettings,
+    /// Whether the file system keeps storage limits.
+    pub project_quotas: bool,
+    /// What tenants use.
+    pub storage: Vec<TenantUsage>,
+    /// What their plans promise of this host.
+    pub commitments: Option<[Commitment; 3]>,
     /// Each tenant's last good backup.
     pub last_backups: BTreeMap<String, Option<Timestamp>>,
     /// Tenants whose state from before a restore is kept.
@@ -115,6 +131,8 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         systemd,
         settings,
         tenants,
+        storage,
+        commitments,
     } = witnesses;
     let facts = Facts::gather(layout.root());
     let tools = Tools::default();
@@ -164,6 +182,9 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         },
         operator_keys_on_host: crate::node::operator_keys_on_host(layout),
         active_units: active.map(|unit| unit.name).collect(),
+        project_quotas: facts.project_quotas,
+        storage: storage.clone(),
+        commitments: *commitments,
         last_backups: tenants
             .iter()
             .map(|id| (id.to_string(), protect::last_backup(layout, id)))

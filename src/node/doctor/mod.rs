@@ -2,6 +2,7 @@
 //! Looking is in `evidence`; judging is pure and here, one record per check.
 
 mod evidence;
+mod plans;
 mod store;
 
 use std::collections::BTreeMap;
@@ -82,6 +83,18 @@ const CHECKS: &[Check] = &[
         judge: disk,
     },
     Check {
+        name: "storage-limits",
+        judge: plans::kept,
+    },
+    Check {
+        name: "storage",
+        judge: plans::storage,
+    },
+    Check {
+        name: "capacity",
+        judge: plans::capacity,
+    },
+    Check {
         name: "store",
         judge: store,
     },
@@ -120,6 +133,11 @@ pub async fn examine(engine: &Engine) -> Vec<CheckResult> {
         systemd: Some(engine.systemd.clone()),
         settings: Ok(engine.settings()),
         tenants: tenants.into_iter().map(|row| row.id).collect(),
+        storage: engine
+            .usage_report(None)
+            .await
+            .map_or_else(|_| Vec::new(), |report| report.tenants),
+        commitments: engine.commitments().await.ok(),
     };
     judge(&evidence::gather(&witnesses).await)
 }
@@ -137,6 +155,8 @@ pub async fn examine_alone(
         systemd: Systemd::connect().await.ok(),
         settings: settings.map(Arc::new),
         tenants: protect::tenants(layout),
+        storage: Vec::new(),
+        commitments: None,
     };
     judge(&evidence::gather(&witnesses).await)
 }

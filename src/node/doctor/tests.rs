@@ -1,7 +1,9 @@
 //! Whole hosts judged, healthy and sick.
 
 use super::*;
+use crate::api::{StorageUsage, TenantUsage};
 use crate::node::BackupSettings;
+use crate::node::capacity::{Amounts, CapacitySettings, Commitment, commitments};
 use crate::protect::Kept;
 use crate::tenant::Period;
 
@@ -18,6 +20,35 @@ pub(super) fn table(results: Vec<CheckResult>) -> String {
         )
     });
     rows.collect()
+}
+
+/// A tenant whose state holds so much of a hundred.
+fn stored(id: &str, used: u64, kept: bool) -> TenantUsage {
+    TenantUsage {
+        id: id.to_owned(),
+        storage: Some(StorageUsage {
+            used_bytes: Some(used),
+            limit_bytes: 100,
+            kept,
+            at: None,
+        }),
+        ..TenantUsage::default()
+    }
+}
+
+/// What is promised of a host with 8 GiB of memory.
+fn promised(memory: u64) -> [Commitment; 3] {
+    let has = Amounts {
+        memory: 8 << 30,
+        cpu_millis: 4000,
+        storage: 100 << 30,
+    };
+    let promised = Amounts {
+        memory,
+        cpu_millis: 3500,
+        storage: 30 << 30,
+    };
+    commitments(&CapacitySettings::default(), has, promised)
 }
 
 fn healthy() -> Evidence {
@@ -47,6 +78,9 @@ fn healthy() -> Evidence {
         ]
         .map(str::to_owned)
         .into(),
+        project_quotas: true,
+        storage: vec![stored("acme", 79, true)],
+        commitments: Some(promised(7 << 30)),
         last_backups: [(
             "acme".to_owned(),
             Some("2026-11-21T11:00:00Z".parse().unwrap()),
@@ -128,6 +162,9 @@ fn every_fault_has_a_finding_and_a_remedy() {
         }),
         store: Store::Fails("bucket not found".to_owned()),
         operator_keys_on_host: true,
+        project_quotas: false,
+        storage: vec![stored("acme", 80, false), stored("beta", 79, false)],
+        commitments: Some(promised(9 << 30)),
         active_units: std::collections::BTreeSet::new(),
         last_backups: [
             (
@@ -141,6 +178,20 @@ fn every_fault_has_a_finding_and_a_remedy() {
         ..healthy()
     };
     insta::assert_snapshot!(table(judge(&sick)));
+}
+
+#[test]
+fn a_limit_that_is_not_kept_is_named_where_the_others_are() {
+    let one = Evidence {
+        storage: vec![stored("acme", 1, false), stored("beta", 1, true)],
+        ..healthy()
+    };
+    let result = judge(&one)
+        .into_iter()
+        .find(|result| result.check == "storage-limits")
+        .unwrap();
+    assert_eq!(result.verdict, Verdict::Warning);
+    assert_eq!(result.finding, "storage limit not kept: acme");
 }
 
 #[test]

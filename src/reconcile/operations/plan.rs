@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{ApplyPlan, Change, Document};
+use crate::api::{ApplyPlan, Change, Document, Impact};
+use crate::host::cgroup::Standing;
 use crate::host::files;
 use crate::quadlet::{HostFacts, IdRange, UnitSet, render};
 use crate::reconcile::blocking;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::image::{self, Images};
+use crate::reconcile::limits;
 use crate::reconcile::observe::drift;
 use crate::tenant::{
-    Catalog, ImageId, Problems, ResolvedSpec, Revision, RevisionNumber, Source, TenantId,
+    Catalog, ImageId, LiveChange, Problems, ResolvedSpec, Revision, RevisionNumber, Source,
+    TenantId, live_change,
 };
 
 /// Reads and resolves all documents before anything is touched.
@@ -73,6 +76,8 @@ pub async fn plan(
             Change::Create
         },
         files: Vec::new(),
+        impact: None,
+        warnings: Vec::new(),
         pinned: None,
         operation: None,
     };
@@ -89,7 +94,44 @@ pub async fn plan(
         plan.change = Change::None;
         plan.pinned = can_move.then(|| image.to_string());
     }
+    if let (Some(stored), Change::Update) = (&stored, plan.change) {
+        let is_same_image = image.as_ref() == Some(&stored.revision.image) && !(pull && can_move);
+        plan.impact = Some(impact(engine, &stored.revision, spec, is_same_image).await);
+    }
+    if plan.change != Change::None {
+        plan.warnings = limit_warnings(engine);
+    }
     Ok(plan)
+}
+
+/// How an update comes into force.
+async fn impact(
+    engine: &Engine,
+    old: &Revision,
+    new: &ResolvedSpec,
+    is_same_image: bool,
+) -> Impact {
+    let LiveChange { live, restart } = live_change(&old.resolved, new);
+    let mut impact = Impact {
+        live: live.iter().map(ToString::to_string).collect(),
+        restart: restart.into_iter().map(str::to_owned).collect(),
+    };
+    if !is_same_image && !impact.restart.iter().any(|name| name == "image") {
+        impact.restart.push("image".to_owned());
+    }
+    let standing = limits::standing(engine, &new.tenant, &new.limits).await;
+    if impact.restart.is_empty() && standing == Some(Standing::TooLarge) {
+        let why = format!("memory (it holds more than {} now)", new.limits.memory);
+        impact.restart.push(why);
+    }
+    impact
+}
+
+/// Limits of plans that this host does not keep.
+fn limit_warnings(engine: &Engine) -> Vec<String> {
+    let storage = (!engine.facts.project_quotas)
+        .then(|| format!("storage limits are not kept: {}", crate::node::NO_QUOTAS));
+    storage.into_iter().collect()
 }
 
 /// Whether a revision is what a spec leads to.

@@ -1,0 +1,67 @@
+//! The doctor's checks of plans: whether storage limits are kept, whose state is nearly full, and whether more
+//! is promised than the host has. Pure: it judges the evidence.
+
+use super::{Evidence, Finding, ok, warning};
+use crate::api::TenantUsage;
+use crate::node::NO_QUOTAS;
+use crate::node::capacity::Commitment;
+
+/// Whether the file system keeps the plans' storage limits.
+pub(super) fn kept(evidence: &Evidence) -> Finding {
+    if !evidence.project_quotas {
+        return warning(
+            format!("storage limits are not kept: {NO_QUOTAS}"),
+            "put /var/lib/tenantd on XFS mounted with `prjquota` and install xfsprogs; until then a tenant can \
+             fill the disk",
+        );
+    }
+    let missed = named(evidence, |usage| {
+        usage.storage.is_some_and(|found| !found.kept)
+    });
+    if missed.is_empty() {
+        return ok("the file system keeps every storage limit");
+    }
+    warning(
+        format!("storage limit not kept: {}", missed.join(", ")),
+        "systemctl start tenantd-quota@TENANT, and see what its log says",
+    )
+}
+
+/// Whose state is nearly full.
+pub(super) fn storage(evidence: &Evidence) -> Finding {
+    let full = named(evidence, |usage| {
+        usage.storage.is_some_and(|found| found.is_nearly_full())
+    });
+    if full.is_empty() {
+        return ok("no state has reached four fifths of its plan's storage");
+    }
+    warning(
+        format!("nearly full: {}", full.join(", ")),
+        "clear up inside, or apply the spec with a larger plan; that needs no restart",
+    )
+}
+
+/// Whether plans promise more than the host may.
+pub(super) fn capacity(evidence: &Evidence) -> Finding {
+    let Some(commitments) = &evidence.commitments else {
+        return ok("what plans promise is known to the daemon only");
+    };
+    let exceeded: Vec<_> = commitments
+        .iter()
+        .filter(|found| found.is_exceeded())
+        .map(ToString::to_string)
+        .collect();
+    if exceeded.is_empty() {
+        let short: Vec<_> = commitments.iter().map(Commitment::short).collect();
+        return ok(format!("plans promise {}", short.join(", ")));
+    }
+    warning(
+        exceeded.join("; "),
+        "choose smaller plans or a larger host, or change [capacity] in node.toml",
+    )
+}
+
+fn named(evidence: &Evidence, is_one: impl Fn(&TenantUsage) -> bool) -> Vec<&str> {
+    let found = evidence.storage.iter().filter(|usage| is_one(usage));
+    found.map(|usage| usage.id.as_str()).collect()
+}
