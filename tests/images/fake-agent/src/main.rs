@@ -6,6 +6,7 @@
 
 mod http;
 mod mode;
+mod noise;
 mod routes;
 mod state;
 

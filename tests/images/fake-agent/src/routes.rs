@@ -14,6 +14,8 @@
 //! | `GET /slow?ms=…` | answers after that time |
 //! | `GET /bytes?n=…`, `POST /sink` | that many bytes; how many came |
 //! | `GET /echo` with `Upgrade` | 101, then returns every byte |
+//! | `POST /flood?lines=…` | writes so many lines to its log |
+//! | `POST /hog?mib=…`, `POST /spread?threads=…` | holds so much memory; starts so many busy threads, and says how many it got |
 //! | `POST /exit?code=…`, `POST /crash` | ends, cleanly or not |
 
 use std::{
@@ -32,6 +34,7 @@ use std::{
 use crate::{
     http::{self, Request},
     mode::Mode,
+    noise,
     state::State,
 };
 
@@ -170,6 +173,16 @@ impl Agent {
                 return Ok((200, vec![b'x'; length]));
             }
             ("POST", "/sink") => format!("{}\n", request.body.len()),
+            ("POST", "/flood") => {
+                noise::flood(request.number("lines", 1000).map_err(Failure::Asked)?)?
+            }
+            ("POST", "/hog") => {
+                let mib = request.number("mib", 64).map_err(Failure::Asked)?;
+                noise::hog(usize::try_from(mib).map_err(|error| Failure::Asked(error.to_string()))?)
+            }
+            ("POST", "/spread") => {
+                noise::spread(request.number("threads", 64).map_err(Failure::Asked)?)
+            }
             ("POST", "/crash") => process::abort(),
             ("POST", "/exit") => {
                 let code = request.number("code", 0).map_err(Failure::Asked)?;
