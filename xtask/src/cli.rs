@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     bench::{self, Benchmark},
     demo,
-    machine::{self, Machine},
+    machine::Machine,
     progress, test, torture,
 };
 
@@ -25,6 +25,14 @@ enum Task {
     Demo(demo::Options),
     /// Builds, boots and enters the test machine: Debian 13 with systemd and Podman, in a container, as root.
     Machine {
+        /// Which machine; each has its own disk.
+        #[arg(long, default_value = "dev", global = true)]
+        name: String,
+        #[command(subcommand)]
+        command: MachineCommand,
+    },
+    /// The same as a virtual machine: a kernel of its own that is a process, with cgroup controllers, quotas and swap.
+    Vm {
         /// Which machine; each has its own disk.
         #[arg(long, default_value = "dev", global = true)]
         name: String,
@@ -71,6 +79,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
         Task::Demo(options) => demo::run(&options)?,
         Task::Machine { name, command } => machine(&Machine::named(&name)?, command)?,
+        Task::Vm { name, command } => machine(&Machine::virtual_named(&name)?, command)?,
         Task::Test(options) => test::run(&options)?,
         Task::Torture(options) => torture::run(&options)?,
         Task::Bench { benchmark } => bench::run(&benchmark)?,
@@ -81,10 +90,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
 fn machine(machine: &Machine, command: MachineCommand) -> anyhow::Result<()> {
     let name = machine.name().to_owned();
     match command {
-        MachineCommand::Build => machine::build(),
+        MachineCommand::Build => machine.build(),
         MachineCommand::Up => {
             if !machine.is_up()? {
-                machine::build()?;
+                machine.build()?;
                 progress::step(format!("Booting machine {name}"), || machine.boot())?;
             }
             println!("{}", machine.state()?);

@@ -13,8 +13,18 @@ pub const RECIPE: &str = include_str!("debian.rs");
 ///
 /// Manuals and translations stay away; dependencies come, recommendations do not.
 pub fn debootstrap(root: &Path, packages: &[&str], log: &str) -> anyhow::Result<()> {
+    mmdebstrap("minbase", root, packages, log).context("could not make the Debian root")
+}
+
+/// Unpacks Debian 13 packages, and what they depend on, at `root`: their files as they are, nothing set up.
+pub fn unpack(root: &Path, packages: &[&str], log: &str) -> anyhow::Result<()> {
+    mmdebstrap("extract", root, packages, log).context("could not unpack Debian packages")
+}
+
+fn mmdebstrap(variant: &str, root: &Path, packages: &[&str], log: &str) -> anyhow::Result<()> {
     let mut command = Command::new("mmdebstrap");
-    command.args(["--variant=minbase", "--aptopt=Acquire::Languages \"none\""]);
+    command.arg(format!("--variant={variant}"));
+    command.arg("--aptopt=Acquire::Languages \"none\"");
     for unwanted in ["man", "locale", "doc", "info", "lintian", "bug"] {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{unwanted}/*"));
     }
@@ -24,7 +34,7 @@ pub fn debootstrap(root: &Path, packages: &[&str], log: &str) -> anyhow::Result<
     command.arg(format!("--include={}", packages.join(",")));
     command.arg("trixie").arg(root);
     command.args(mirror()?);
-    process::run_logged(&mut command, log).context("could not make the Debian root")
+    process::run_logged(&mut command, log)
 }
 
 /// The mirror that the host's apt uses for Debian itself; `None` leaves the choice to `mmdebstrap`.

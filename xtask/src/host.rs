@@ -52,6 +52,20 @@ pub const MACHINE: &[Need] = &[
     },
 ];
 
+/// For a virtual machine, beside what the container needs.
+pub const VIRTUAL_MACHINE: &[Need] = &[
+    Need {
+        program: "ssh",
+        package: "openssh-client",
+        why: "enters the virtual machine",
+    },
+    Need {
+        program: "ip",
+        package: "iproute2",
+        why: "makes the cable to the virtual machine",
+    },
+];
+
 /// For the unit tests: a repository must be readable by these alone.
 pub const UNIT_TESTS: &[Need] = &[
     Need {

@@ -24,6 +24,11 @@ pub fn machine(name: &str) -> PathBuf {
     target().join("machines").join(name)
 }
 
+/// The directory of one virtual machine.
+pub fn virtual_machine(name: &str) -> PathBuf {
+    target().join("vms").join(name)
+}
+
 /// What is expensive to build and the same for every checkout: `$XDG_CACHE_HOME/tenantd`.
 pub fn cache() -> PathBuf {
     let home = || env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);

@@ -27,6 +27,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             // With a filter, the test that needs it builds it.
             let build = || s3_server::ensure().map(drop);
             builds.push((scope.spawn(build), "the S3 server"));
+            let kernel = scope.spawn(machine::build_virtual);
+            builds.push((kernel, "the virtual machine's kernel"));
             checks(options)?;
         }
         for (build, what) in builds {

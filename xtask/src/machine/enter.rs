@@ -1,8 +1,8 @@
-//! Commands inside a running machine, by `nsenter` on its systemd.
+//! Commands inside a running machine: by `nsenter` on its systemd, or by ssh where it is a virtual one.
 
 use std::{
-    io::{Read, Write as _},
-    path::PathBuf,
+    io::{self, IsTerminal as _, Read, Write as _},
+    path::{Path, PathBuf},
     process::{self, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -33,11 +33,23 @@ const ENVIRONMENT: &[&str] = &[
 /// How long the output of an ended command may still be held by what it started.
 const HELD_OUTPUT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The place to enter: the machine's systemd and the root of its cgroups, as the host sees them.
+/// The way into a machine.
 #[derive(Debug, Clone)]
-pub struct Inside {
-    pub(super) leader: i32,
-    pub(super) cgroup: PathBuf,
+pub enum Inside {
+    /// Through namespaces of this kernel.
+    Namespaces {
+        /// The machine's systemd, as the host sees it.
+        leader: i32,
+        /// The root of its cgroups, as the host sees it.
+        cgroup: PathBuf,
+    },
+    /// Over the cable to a kernel of its own.
+    Ssh {
+        /// A process at this end of the cable, as the host sees it.
+        launcher: i32,
+        /// Where the secret key is that the machine knows.
+        directory: PathBuf,
+    },
 }
 
 impl Inside {
@@ -47,38 +59,33 @@ impl Inside {
         I: IntoIterator<Item = S>,
         S: AsRef<str>,
     {
-        let mut command = process::Command::new("sh");
-        command
-            .arg("-c")
-            .arg(ENTER)
-            .arg(self.cgroup.join("harness"));
-        command.args([
-            "nsenter",
-            "--target",
-            &self.leader.to_string(),
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--net",
-        ]);
-        command
-            .args([
-                "--pid",
-                "--cgroup",
-                "--root",
-                "--wd",
-                "--",
-                "/usr/bin/env",
-                "-i",
-            ])
-            .args(ENVIRONMENT);
-        if let Ok(term) = std::env::var("TERM") {
-            command.arg(format!("TERM={term}"));
+        match self {
+            Self::Namespaces { leader, cgroup } => enter_namespaces(*leader, cgroup, argv),
+            Self::Ssh {
+                launcher,
+                directory,
+            } => ssh(*launcher, directory, false, argv),
         }
-        for word in argv {
-            command.arg(word.as_ref());
+    }
+
+    /// The same for a person: with this process's terminal, if it has one.
+    pub fn command_for_a_person<I, S>(&self, argv: I) -> process::Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        match self {
+            Self::Namespaces { leader, cgroup } => enter_namespaces(*leader, cgroup, argv),
+            Self::Ssh {
+                launcher,
+                directory,
+            } => ssh(*launcher, directory, io::stdin().is_terminal(), argv),
         }
-        command
+    }
+
+    /// Whether this exit code is ssh's own: there was no connection, or it broke, or a signal ended the command.
+    fn is_lost(&self, code: i32) -> bool {
+        matches!(self, Self::Ssh { .. }) && code == 255
     }
 
     /// Runs a command to its end, whatever it is; an error only when it could not run or took longer than allowed.
@@ -93,22 +100,22 @@ impl Inside {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("could not start nsenter")?;
-        let mut pipe = child.stdin.take().context("nsenter has no stdin")?;
-        let stdout = Reader::of(child.stdout.take().context("nsenter has no stdout")?);
-        let stderr = Reader::of(child.stderr.take().context("nsenter has no stderr")?);
-        let nsenter = Pid::from_raw(i32::try_from(child.id()).context("a process id")?);
+            .context("could not start the way into the machine")?;
+        let mut pipe = child.stdin.take().context("the child has no stdin")?;
+        let stdout = Reader::of(child.stdout.take().context("the child has no stdout")?);
+        let stderr = Reader::of(child.stderr.take().context("the child has no stderr")?);
+        let way = Pid::from_raw(i32::try_from(child.id()).context("a process id")?);
         let status = thread::scope(|scope| {
-            scope.spawn(move || keep_awake(nsenter));
+            scope.spawn(move || keep_awake(way));
             // A command that does not read its input closes the pipe early; that is its right.
             scope.spawn(move || drop(pipe.write_all(stdin)));
             child.wait()
         })
-        .context("could not wait for nsenter")?;
+        .context("could not wait for the way into the machine")?;
         let ((stdout, is_whole), (stderr, _)) = (stdout.finish(), stderr.finish());
         let output = Output {
             command: argv.join(" "),
-            code: status.code(),
+            code: status.code().filter(|code| !self.is_lost(*code)),
             stdout,
             stderr,
         };
@@ -131,6 +138,75 @@ impl Inside {
         }
         Ok(output)
     }
+}
+
+/// The command that enters the namespaces of a machine's systemd.
+fn enter_namespaces<I, S>(leader: i32, cgroup: &Path, argv: I) -> process::Command
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<str>,
+{
+    let mut command = process::Command::new("sh");
+    command.arg("-c").arg(ENTER).arg(cgroup.join("harness"));
+    command.args(["nsenter", "--target", &leader.to_string()]);
+    let namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"];
+    command
+        .args(namespaces)
+        .args(["--root", "--wd", "--", "/usr/bin/env", "-i"])
+        .args(ENVIRONMENT);
+    if let Ok(term) = std::env::var("TERM") {
+        command.arg(format!("TERM={term}"));
+    }
+    for word in argv {
+        command.arg(word.as_ref());
+    }
+    command
+}
+
+/// The command that asks a virtual machine's ssh server, over the one connection of this boot: a new one takes the
+/// machine a good part of a second.
+fn ssh<I, S>(launcher: i32, directory: &Path, on_terminal: bool, argv: I) -> process::Command
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<str>,
+{
+    let mut command = process::Command::new("nsenter");
+    // The key and the connection's socket are named in here: a socket's whole path might be too long.
+    command.current_dir(directory);
+    command.args(["--net", "--target", &launcher.to_string()]);
+    command.args(["--", "ssh", "-F", "none", "-i", "key"]);
+    command.args(["-S", &format!("ssh-{launcher}")]);
+    for option in [
+        // Nobody else is at the other end.
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+        "BatchMode=yes",
+        "ConnectTimeout=10",
+        "ControlMaster=auto",
+        "ControlPersist=60",
+        // A machine whose power was cut answers nothing any more.
+        "ServerAliveInterval=10",
+        "ServerAliveCountMax=6",
+    ] {
+        command.args(["-o", option]);
+    }
+    if on_terminal {
+        command.arg("-t");
+    }
+    command
+        .args(["root@192.0.2.2", "--", "env"])
+        .args(ENVIRONMENT);
+    // The other side's shell takes the words apart again.
+    for word in argv {
+        command.arg(quoted(word.as_ref()));
+    }
+    command
+}
+
+/// A word that a POSIX shell takes as it is.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Until it ends: continues nsenter whenever it stops itself because its command was stopped, as job control would.

@@ -1,36 +1,41 @@
-//! The test machine: a real systemd with Podman, booted in a second from a cached root, one instance per name.
+//! The test machine: a real systemd with Podman, booted from a cached root, one instance per name. In a container on this
+//! kernel, up in a second; or as a virtual machine with a kernel of its own, for what this kernel does not have.
 //!
 //! This is what tests use. It boots, enters, waits and reads; it knows nothing of what is tested.
 
-mod boot;
+mod carrier;
+mod container;
 mod enter;
 pub mod images;
 mod root;
 mod tenantd;
 mod testing;
+mod virtual_machine;
 
 use std::{
     fs,
-    os::unix::process::CommandExt as _,
-    path::Path,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, bail};
 
-use self::boot::{Instance, POLL};
+use self::{carrier::Carrier, container::Container, virtual_machine::VirtualMachine};
 pub use self::{
     enter::{Inside, Output},
     images::Image,
     tenantd::curl,
-    testing::in_machine,
+    testing::{in_machine, in_virtual_machine},
 };
-use crate::{host, paths, process};
+use crate::{host, process};
 
+/// How often something is looked at while waiting for it.
+const POLL: Duration = Duration::from_millis(20);
 /// How long a command inside may take, where a test does not say.
 const COMMAND_LIMIT: Duration = Duration::from_mins(2);
-/// How long the machine may take to come up: its own second, and what is enabled in it.
-const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// How long the launcher may take to show a sign of life: it takes its lock first.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(10);
 /// How long a clean stop may take; an agent's drain is capped well below.
@@ -42,48 +47,82 @@ pub const REPOSITORY: &str = "/run/repository";
 /// A handle on one machine, whether it is up or not. Handles own nothing: dropping one changes nothing.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    instance: Instance,
+    carrier: Arc<dyn Carrier>,
 }
 
 impl Machine {
-    /// The machine of this name.
+    /// The machine of this name, in a container: up in a second, on this kernel.
     pub fn named(name: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            instance: Instance::new(name)?,
+            carrier: Arc::new(Container::new(name)?),
+        })
+    }
+
+    /// The virtual machine of this name: slower, and with a kernel, limits, quotas and swap of its own.
+    pub fn virtual_named(name: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            carrier: Arc::new(VirtualMachine::new(name)?),
         })
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.instance.name
+        self.carrier.name()
+    }
+
+    /// What one types to use it: `cargo xtask machine --name NAME`.
+    pub fn task(&self) -> String {
+        self.carrier.task()
+    }
+
+    /// Those of its disks, swap included, that hold this text. What it wrote and did not sync need not be there yet.
+    pub fn disks_with(&self, text: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for disk in self.carrier.disks() {
+            // A disk is sparse: grep leaves holes out, if they are empty lines to it.
+            let grep = Command::new("grep")
+                .args(["--quiet", "--null-data", "--text", "--fixed-strings", "--"])
+                .arg(text)
+                .arg(&disk)
+                .status()
+                .context("could not start grep")?;
+            match grep.code() {
+                Some(0) => found.push(disk),
+                Some(1) => {}
+                _ => bail!("could not search {}", disk.display()),
+            }
+        }
+        Ok(found)
     }
 
     /// Whether it is up, in any state.
     pub fn is_up(&self) -> anyhow::Result<bool> {
-        self.instance.is_up()
+        self.carrier.is_up()
     }
 
     /// What systemd says of the whole: `running`, `degraded`, `starting`, …; `off` when there is no systemd to ask.
     pub fn state(&self) -> anyhow::Result<String> {
-        match self.instance.inside()? {
+        match self.carrier.inside()? {
             None => Ok("off".to_owned()),
             Some(inside) => {
                 let argv = ["systemctl".to_owned(), "is-system-running".to_owned()];
-                Ok(inside.output(&argv, &[], COMMAND_LIMIT)?.trim().to_owned())
+                let output = inside.output(&argv, &[], COMMAND_LIMIT)?;
+                // A virtual machine is up before its way in is open.
+                let state = output.code.map_or("starting", |_| output.trim());
+                Ok(state.to_owned())
             }
         }
+    }
+
+    /// Builds what it starts from, unless it is in the cache.
+    pub fn build(&self) -> anyhow::Result<()> {
+        self.carrier.build()
     }
 
     /// Boots it, unless it is up, and waits until systemd has finished starting. Builds what is not built yet.
     pub fn boot(&self) -> anyhow::Result<()> {
         if !self.is_up()? {
-            host::provide(host::MACHINE)?;
-            let images = images::ensure_all()?;
-            let bind = format!(
-                "--bind-ro={}:{REPOSITORY}:norbind",
-                paths::repository().display()
-            );
-            self.instance.launch(&images, &[bind])?;
+            self.carrier.launch()?;
         }
         self.wait_booted(None)
     }
@@ -93,9 +132,9 @@ impl Machine {
         let start = Instant::now();
         let mut launched = false;
         loop {
-            if let Some(inside) = self.instance.inside()? {
+            if let Some(inside) = self.carrier.inside()? {
                 let argv = ["systemctl", "is-system-running", "--wait"].map(str::to_owned);
-                let state = inside.output(&argv, &[], BOOT_LIMIT)?;
+                let state = inside.output(&argv, &[], self.carrier.boot_limit())?;
                 let booted = matches!(state.trim(), "running" | "degraded");
                 if booted && other_than.is_none_or(|old| self.boot_id().is_ok_and(|new| new != old))
                 {
@@ -107,7 +146,7 @@ impl Machine {
             if !up && (launched || start.elapsed() > LAUNCH_LIMIT) {
                 return Err(self.boot_error("ended while booting"));
             }
-            if start.elapsed() > BOOT_LIMIT {
+            if start.elapsed() > self.carrier.boot_limit() {
                 return Err(self.boot_error("did not boot in time"));
             }
             std::thread::sleep(POLL);
@@ -115,7 +154,7 @@ impl Machine {
     }
 
     fn boot_error(&self, what: &str) -> anyhow::Error {
-        let console = self.instance.console();
+        let console = self.carrier.console();
         anyhow!(
             "machine {} {what}\n{}\n(all of it: {})",
             self.name(),
@@ -126,9 +165,9 @@ impl Machine {
 
     /// The place to enter, or an error when it is off.
     pub fn inside(&self) -> anyhow::Result<Inside> {
-        self.instance.inside()?.with_context(|| {
-            let name = self.name();
-            format!("machine {name} is not up; boot it with `cargo xtask machine --name {name} up`")
+        self.carrier.inside()?.with_context(|| {
+            let (name, task) = (self.name(), self.carrier.task());
+            format!("machine {name} is not up; boot it with `{task} up`")
         })
     }
 
@@ -191,11 +230,13 @@ impl Machine {
     /// Copies a file of the host to a path inside, with its mode.
     pub fn copy_in(&self, from: impl AsRef<Path>, to: &str) -> anyhow::Result<()> {
         let from = from.as_ref();
-        let content =
-            fs::read(from).with_context(|| format!("could not read {}", from.display()))?;
-        let mode =
-            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(from)?.permissions()) & 0o7777;
-        self.write(to, content)?;
+        let read = || format!("could not read {}", from.display());
+        let mode = fs::metadata(from).with_context(read)?.permissions().mode() & 0o7777;
+        if let Some(shown) = self.carrier.show(from)? {
+            self.run(["install", "-D", &format!("--mode={mode:o}"), &shown, to])?;
+            return Ok(());
+        }
+        self.write(to, fs::read(from).with_context(read)?)?;
         self.run(["chmod", &format!("{mode:o}"), to])?;
         Ok(())
     }
@@ -284,7 +325,13 @@ impl Machine {
     /// `systemctl poweroff`, and waits until it is off.
     pub fn poweroff(&self) -> anyhow::Result<()> {
         self.ask_to("poweroff")?;
-        self.instance.wait_down(STOP_LIMIT)
+        self.carrier.wait_down(STOP_LIMIT)
+    }
+
+    /// Presses the power button of a virtual machine, and waits until it is off.
+    pub fn press_power_button(&self) -> anyhow::Result<()> {
+        self.carrier.press_power_button()?;
+        self.carrier.wait_down(STOP_LIMIT)
     }
 
     fn ask_to(&self, verb: &str) -> anyhow::Result<()> {
@@ -298,30 +345,26 @@ impl Machine {
 
     /// Cuts the power: the disk takes no more writes, whatever was not synced is lost, then every process dies.
     pub fn kill(&self) -> anyhow::Result<()> {
-        if let Some(inside) = self.instance.inside()? {
-            let argv = ["xfs_io", "-x", "-c", "shutdown", "/var"].map(str::to_owned);
-            inside.output(&argv, &[], COMMAND_LIMIT)?.check()?;
-        }
-        self.instance.slay()
+        self.carrier.cut_power()
     }
 
     /// Stops it cleanly if that works in time, by force otherwise. Nothing to do when it is off.
     pub fn down(&self) -> anyhow::Result<()> {
-        if self.instance.inside()?.is_some() && self.poweroff().is_ok() {
+        if self.carrier.inside()?.is_some() && self.poweroff().is_ok() {
             return Ok(());
         }
-        self.instance.slay()
+        self.carrier.slay()
     }
 
     /// Ends it and forgets its disk: the next boot is a first boot.
     pub fn reset(&self) -> anyhow::Result<()> {
-        self.instance.slay()?;
-        self.instance.erase()
+        self.carrier.slay()?;
+        self.carrier.erase()
     }
 
     /// The end of what the machine printed on its console.
     pub fn console_tail(&self) -> String {
-        process::tail(&self.instance.console())
+        process::tail(&self.carrier.console())
     }
 
     /// Replaces this process by a login inside, on a terminal of the machine's own.
@@ -338,24 +381,31 @@ impl Machine {
             "--setenv=HOME=/root",
             &term,
         ];
-        let mut command = self.inside()?.command(login.into_iter().chain([
-            "--working-directory=/root",
-            "bash",
-            "-l",
-        ]));
+        let mut command = self
+            .inside()?
+            .command_for_a_person(login.into_iter().chain([
+                "--working-directory=/root",
+                "bash",
+                "-l",
+            ]));
         Err(command.exec()).context("could not enter the machine")
     }
 
     /// Replaces this process by a command inside, with this terminal, input and exit code.
     pub fn exec(&self, argv: &[String]) -> anyhow::Result<std::convert::Infallible> {
-        Err(self.inside()?.command(argv).exec()).context("could not enter the machine")
+        Err(self.inside()?.command_for_a_person(argv).exec()).context("could not enter the machine")
     }
 }
 
-/// Builds the root and the images, unless they are in the cache, and installs on this host what that needs.
+/// Builds the container's root and the images, unless they are in the cache, and installs on this host what that needs.
 pub fn build() -> anyhow::Result<()> {
     host::provide(host::MACHINE)?;
     images::ensure_all()?;
     root::ensure()?;
     Ok(())
+}
+
+/// Fetches what a virtual machine needs beside those.
+pub fn build_virtual() -> anyhow::Result<()> {
+    virtual_machine::build()
 }

@@ -19,15 +19,14 @@ impl Machine {
     /// Sets the node up, with more options of `tenantd init`. The keys that this prints are of a machine that
     /// nobody depends on; they stay in it.
     pub fn set_up(&self, node: &str, options: &[String]) -> anyhow::Result<Output> {
-        let init = [
-            "tenantd",
-            "init",
-            "--name",
-            node,
-            "--allow-missing-controllers",
-        ];
-        let argv = init.map(str::to_owned).into_iter();
-        self.run(argv.chain(options.iter().cloned()))
+        let mut argv = ["tenantd", "init", "--name", node]
+            .map(str::to_owned)
+            .to_vec();
+        if !self.carrier.has_controllers() {
+            argv.push("--allow-missing-controllers".to_owned());
+        }
+        argv.extend_from_slice(options);
+        self.run(argv)
     }
 
     /// Starts the daemon and what goes with it.

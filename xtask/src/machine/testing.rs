@@ -10,7 +10,20 @@ const KEEP: &str = "TENANTD_KEEP_MACHINES";
 /// # Panics
 /// When the machine does not boot or the test returns an error; that is how a test fails.
 pub fn in_machine(name: &str, test: impl FnOnce(&Machine) -> anyhow::Result<()>) {
-    let result = Machine::named(&format!("test-{name}")).and_then(|machine| {
+    lease(Machine::named(&format!("test-{name}")), test);
+}
+
+/// The same in a virtual machine, which has what the container lacks: cgroup controllers, quotas, swap.
+/// It has one processor and is slow at system calls; the seconds that it measures are not to be asserted.
+///
+/// # Panics
+/// As [`in_machine`].
+pub fn in_virtual_machine(name: &str, test: impl FnOnce(&Machine) -> anyhow::Result<()>) {
+    lease(Machine::virtual_named(&format!("test-{name}")), test);
+}
+
+fn lease(machine: anyhow::Result<Machine>, test: impl FnOnce(&Machine) -> anyhow::Result<()>) {
+    let result = machine.and_then(|machine| {
         let mut lease = Lease {
             machine,
             failed: true,
@@ -43,7 +56,8 @@ impl Drop for Lease {
                 ),
             }
             if std::env::var_os(KEEP).is_some() {
-                eprintln!("machine {name} is kept: cargo xtask machine --name {name} shell");
+                let task = self.machine.task();
+                eprintln!("machine {name} is kept: {task} shell");
                 return;
             }
             eprintln!("(set {KEEP}=1 to keep the machine of a failed test)");
