@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use xtask::machine::{Machine, Output, curl, in_machine};
+use xtask::machine::{Machine, Output, curl, in_machine, in_virtual_machine};
 
 /// How long a command of tenantd may take in a test machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -30,17 +30,30 @@ pub fn on_prepared_host(
     init: &[&str],
     test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>,
 ) {
-    in_machine(name, |machine| {
-        let host = Host { machine };
-        machine.script(prepare)?;
-        host.install()?;
-        host.init(
-            name,
-            &init.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        )?;
-        host.start_daemon()?;
-        test(&host)
-    });
+    in_machine(name, |machine| prepared(machine, name, prepare, init, test));
+}
+
+/// As [`on_host`], in a virtual machine: with cgroup controllers, quotas and swap, on one slow processor.
+pub fn on_virtual_host(name: &str, test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>) {
+    in_virtual_machine(name, |machine| prepared(machine, name, "true", &[], test));
+}
+
+fn prepared(
+    machine: &Machine,
+    name: &str,
+    prepare: &str,
+    init: &[&str],
+    test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let host = Host { machine };
+    machine.script(prepare)?;
+    host.install()?;
+    host.init(
+        name,
+        &init.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    )?;
+    host.start_daemon()?;
+    test(&host)
 }
 
 /// A spec of the fake agent: quick to start, with one state directory.

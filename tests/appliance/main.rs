@@ -17,6 +17,7 @@ mod full_disk;
 mod host;
 mod isolation;
 mod life;
+mod limits;
 mod machine;
 mod node;
 mod noisy;
