@@ -132,7 +132,8 @@ uninstall_all() {
             instance=$(systemd-escape "$tenant")
             systemctl stop "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
                 "tenant-$tenant.service" "tenantd-awake@$instance.service" \
-                "tenantd-restore@$instance.service" "tenantd-net@$instance.service" || true
+                "tenantd-restore@$instance.service" "tenantd-secrets@$instance.service" \
+                "tenantd-net@$instance.service" || true
             # Afterwards: an agent that loses its log while it stops does not stop well.
             systemctl stop "tenant-$instance.slice" "systemd-journald@tenant-$tenant.socket" \
                 "systemd-journald-varlink@tenant-$tenant.socket" \

@@ -60,6 +60,9 @@ pub const ALL: &[&str] = &[
     "restore.after-directories",
     "restore.after-first-pack",
     "restore.before-metadata",
+    "secret.forgetting",
+    "secret.noted",
+    "secret.stored",
 ];
 
 /// The file that arms one point for one process: its name, and nothing else.

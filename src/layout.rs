@@ -3,7 +3,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::tenant::TenantId;
+use crate::tenant::{SecretName, SecretVersion, TenantId};
 
 /// The directories of one host. Tests root them elsewhere.
 #[derive(Debug, Clone)]
@@ -81,6 +81,33 @@ impl Layout {
     /// Records of tenants whose keys were, or are to be, erased.
     pub fn erasures_dir(&self) -> Utf8PathBuf {
         self.data_dir().join("erasures")
+    }
+
+    /// All tenants' secrets, encrypted (0700).
+    pub fn secrets_dir(&self) -> Utf8PathBuf {
+        self.data_dir().join("secrets")
+    }
+
+    /// One tenant's secrets, encrypted: a directory for each, with its versions.
+    pub fn tenant_secrets_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.secrets_dir().join(tenant.as_str())
+    }
+
+    /// The value of a secret's version, as a systemd credential that this host can decrypt.
+    pub fn secret_credential(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        version: SecretVersion,
+    ) -> Utf8PathBuf {
+        self.tenant_secrets_dir(tenant)
+            .join(name.as_str())
+            .join(format!("{version}.cred"))
+    }
+
+    /// The program that gives an agent its secrets as variables, as containers mount it.
+    pub fn entry_program(&self) -> Utf8PathBuf {
+        self.data_dir().join("entry")
     }
 
     /// Where the node's own snapshot is put together.
@@ -189,6 +216,16 @@ impl Layout {
         self.run_dir().join("api.sock")
     }
 
+    /// A tenant's decrypted secrets, in memory, while its agent runs.
+    pub fn secret_mount(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir().join("secrets").join(tenant.as_str())
+    }
+
+    /// The decrypted secrets of the scratch tenant of a drill.
+    pub fn drill_secret_mount(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir().join("drill-secrets").join(tenant.as_str())
+    }
+
     /// A tenant's ingress socket.
     pub fn ingress_socket(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.run_dir()
@@ -229,6 +266,14 @@ impl Layout {
     /// Where unit files are: `/etc/systemd/system`.
     pub fn unit_dir(&self) -> Utf8PathBuf {
         self.at("etc/systemd/system")
+    }
+
+    /// Which credentials `tenantd-secrets@` of the tenant loads.
+    pub fn secrets_drop_in(&self, tenant: &TenantId) -> Utf8PathBuf {
+        let service = UnitNames(tenant).instance("secrets", "service");
+        self.unit_dir()
+            .join(format!("{service}.d"))
+            .join("50-tenantd.conf")
     }
 
     /// Settings of the tenant's journal namespace.
@@ -286,7 +331,7 @@ impl UnitNames<'_> {
         format!("tenant-{}", self.0)
     }
 
-    /// An instance of one of the static templates: `net`, `restore`, `awake`, `ingress`, `backup`.
+    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `backup`.
     pub fn instance(&self, template: &str, suffix: &str) -> String {
         format!("tenantd-{template}@{}.{suffix}", self.0.escaped())
     }

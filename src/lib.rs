@@ -20,5 +20,6 @@ pub mod object_store;
 pub mod protect;
 pub mod quadlet;
 pub mod reconcile;
+pub mod secrets;
 pub mod state;
 pub mod tenant;

@@ -21,6 +21,7 @@ pub use resources::*;
 pub use routes::exec::{ExecRequest, Terminal};
 pub use routes::logs::LogLine;
 pub use routes::node::{ReloadReport, Version};
+pub use routes::secrets::{SecretChange, SecretDetail, SecretRevealed, SecretVersionDetail};
 pub use usage::{Promised, StorageUsage, TenantUsage, UsageReport};
 
 use crate::reconcile::Engine;
@@ -40,6 +41,7 @@ fn routes() -> OpenApiRouter<Arc<Engine>> {
         .merge(routes::tenants::router())
         .merge(routes::usage::router())
         .merge(routes::revisions::router())
+        .merge(routes::secrets::router())
         .merge(routes::logs::router())
         .merge(routes::exec::router())
         .merge(routes::backups::router())

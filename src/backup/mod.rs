@@ -85,7 +85,7 @@ pub use repository::{
 pub use restore::{RestoreError, RestoreReport, RestoreRequest};
 pub use restore_files::RestoreFilesError;
 pub use scan::Skipped;
-pub use seal::{Identity, Recipient, RepositoryKeys, SealError};
+pub use seal::{Identity, Recipient, RepositoryKeys, SealError, open as open_sealed, seal};
 pub use snapshot::{SnapshotError, SnapshotOutcome, SnapshotRequest};
 pub use tree::{Labels, Tree, TreeError, TreeHeader};
 pub use verify::{Fault, Problem, Share, VerifyReport, VerifyRequest};

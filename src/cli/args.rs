@@ -10,6 +10,7 @@ pub use backup::*;
 
 use super::generate::GenerateCommand;
 use super::keys::KeysCommand;
+use super::secret::SecretCommand;
 use super::unit::UnitCommand;
 use crate::tenant::TenantId;
 
@@ -137,6 +138,16 @@ pub enum Command {
                             tenantd exec acme -- cat /etc/os-release"
     )]
     Exec(ExecArgs),
+    /// Give tenants' agents secrets: tokens and keys that are in no spec.
+    ///
+    /// A spec names them under [secrets]; values are encrypted on this host's disk, and in backups for the recipients
+    /// only. The agent finds each as a file below /run/secrets, in memory that is never swapped out.
+    #[command(after_help = "Examples:\n  tenantd secret set acme DISCORD_TOKEN\n  \
+                            tenantd secret list acme\n  tenantd secret rotate acme GATEWAY_TOKEN")]
+    Secret {
+        #[command(subcommand)]
+        command: SecretCommand,
+    },
     /// Remove tenants from this host; their state and backups stay.
     ///
     /// With --purge their state on this host goes as well. Backups stay in any case.

@@ -38,6 +38,15 @@ const ABSENCE: Duration = Duration::from_secs(20);
 /// Pause before an absent daemon is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// A request's body, after its type.
+type Body = (&'static str, Vec<u8>);
+
+/// The type of documents.
+const JSON: &str = "application/json";
+
+/// The type of bytes that mean nothing to HTTP.
+const BYTES: &str = "application/octet-stream";
+
 /// A client of the daemon's API.
 pub struct Client {
     socket: Utf8PathBuf,
@@ -171,7 +180,25 @@ impl Client {
         body: &impl serde::Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Answer)?;
-        self.request(Method::POST, path, Some(body)).await
+        self.request(Method::POST, path, Some((JSON, body))).await
+    }
+
+    /// Puts bytes as they are.
+    pub async fn put_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        self.request(Method::PUT, path, Some((BYTES, body))).await
+    }
+
+    /// Posts bytes as they are.
+    pub async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        self.request(Method::POST, path, Some((BYTES, body))).await
     }
 
     /// Deletes a resource.
@@ -238,7 +265,7 @@ impl Client {
     ) -> Result<Upgraded, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Answer)?;
         let response = self
-            .send(Method::POST, path, Some(body), Some(protocol))
+            .send(Method::POST, path, Some((JSON, body)), Some(protocol))
             .await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refusal(response).await);
@@ -252,7 +279,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<Body>,
     ) -> Result<T, ClientError> {
         let response = self.send(method, path, body, None).await?;
         if !response.status().is_success() {
@@ -266,7 +293,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<Body>,
         protocol: Option<&'static str>,
     ) -> Result<Response<Incoming>, ClientError> {
         let Connection {
@@ -278,9 +305,10 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "tenantd");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = &body {
+            request = request.header(header::CONTENT_TYPE, *kind);
         }
+        let body = body.map(|(_, bytes)| bytes);
         if let Some(protocol) = protocol {
             request = request
                 .header(header::CONNECTION, "upgrade")

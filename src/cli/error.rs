@@ -17,6 +17,7 @@ use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
 use crate::node::{InitError, NodeKeyError};
 use crate::protect::ProtectError;
+use crate::secrets::SecretError;
 use crate::tenant::TenantId;
 
 /// Why a command did not do what was asked.
@@ -119,6 +120,9 @@ pub enum CliError {
     /// An identity is none.
     #[error("the identity given cannot be used")]
     Identity(#[source] SealError),
+    /// A secret could not be read on this host.
+    #[error(transparent)]
+    Secret(#[from] Box<SecretError>),
     /// The terminal could not be used.
     #[error("the terminal cannot be used")]
     Terminal(#[source] io::Error),
@@ -198,6 +202,10 @@ impl CliError {
                 | ProtectError::NothingStored(_)
                 | ProtectError::NoPath { .. } => Exit::NotFound,
                 ProtectError::WholeMount(_) => Exit::Usage,
+                _ => Exit::Failed,
+            },
+            Self::Secret(error) => match **error {
+                SecretError::NoVersion { .. } => Exit::NotFound,
                 _ => Exit::Failed,
             },
             Self::Drill(error) => match **error {

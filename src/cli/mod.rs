@@ -31,6 +31,7 @@ mod restore;
 mod revisions;
 #[cfg(test)]
 mod samples;
+mod secret;
 mod table;
 mod tenants;
 mod terminal;
@@ -117,6 +118,9 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Restart(tenants) => all(Verb::Restart, tenants).await,
         Command::Resume(tenants) => all(Verb::Resume, tenants).await,
         Command::Suspend { tenants, reason } => all(Verb::Suspend(reason), tenants).await,
+        Command::Secret { command } => {
+            secret::run(client, console, &Layout::default(), command).await
+        }
         Command::Remove(args) => life::remove(client, console, args).await,
         Command::Logs(args) => logs::run(client, console, args).await,
         Command::Backup(args) => backup::backup(client, console, args).await,

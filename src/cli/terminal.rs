@@ -1,8 +1,8 @@
-//! The operator's terminal: its size, and raw mode that ends with its guard.
+//! The operator's terminal: its size, and modes of it that end with their guards.
 
 use std::io::{self, IsTerminal};
 
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::api::Terminal;
 
@@ -39,6 +39,30 @@ impl RawMode {
         cfmakeraw(&mut raw);
         tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?;
         Ok(Self { before })
+    }
+}
+
+/// While it lives, what is typed is not echoed.
+#[derive(Debug)]
+pub struct NoEcho {
+    before: Termios,
+}
+
+impl NoEcho {
+    /// Turns the echo of the terminal on standard input off.
+    pub fn enter() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        // There is nothing to be done about a terminal that has gone.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
     }
 }
 

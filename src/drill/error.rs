@@ -7,9 +7,11 @@ use camino::Utf8PathBuf;
 use crate::host::files::FileError;
 use crate::host::netns::NetnsError;
 use crate::host::podman::PodmanError;
+use crate::host::secret_mount::SecretMountError;
 use crate::host::systemd::SystemdError;
 use crate::protect::ProtectError;
 use crate::quadlet::ScratchError;
+use crate::secrets::SecretError;
 use crate::tenant::TenantId;
 
 /// Why a drill could not be made; what a drill finds wrong is no error.
@@ -62,6 +64,12 @@ pub enum DrillError {
     /// The scratch tenant's unit.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
+    /// The tenant's secrets cannot be decrypted.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The secrets of the scratch tenant cannot be delivered or taken away.
+    #[error(transparent)]
+    SecretMount(#[from] SecretMountError),
     /// The scratch tenant's network namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),

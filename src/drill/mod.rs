@@ -263,6 +263,7 @@ impl Drill<'_> {
         let namespace = self.layout.drill_netns(self.tenant);
         let made = namespace.clone();
         blocking(move || netns::up(&made)).await??;
+        scratch::deliver_secrets(self.layout, self.tenant, runtime).await?;
         let path = self.layout.drill_unit(self.tenant);
         dirs::make(path.parent().unwrap_or(&path), 0o755)?;
         // systemd reads the file of a unit that it does not know when it is first asked for it.

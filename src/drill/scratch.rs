@@ -8,10 +8,12 @@ use camino::Utf8Path;
 use super::blocking;
 use super::error::DrillError;
 use crate::host::podman::Podman;
+use crate::host::secret_mount::{self, Owner};
 use crate::host::systemd::{Systemd, SystemdError};
 use crate::host::{dirs, files, netns};
 use crate::layout::{Layout, UnitNames};
-use crate::tenant::TenantId;
+use crate::secrets;
+use crate::tenant::{Runtime, TenantId};
 
 /// Makes the directories of mounts that the snapshot does not have: caches, and state that is new since. They are
 /// owned as the tenant's own.
@@ -26,6 +28,34 @@ pub(super) fn make_mounts(layout: &Layout, tenant: &TenantId) -> Result<(), Dril
             dirs::make_owned(&scratch.join(name), 0o700, uid, gid)?;
         }
     }
+    Ok(())
+}
+
+/// Gives the scratch tenant the secrets of the tenant: without them its agent may not start, and it has no way out to use
+/// them on.
+pub(super) async fn deliver_secrets(
+    layout: &Layout,
+    tenant: &TenantId,
+    runtime: &Runtime,
+) -> Result<(), DrillError> {
+    let Some(delivery) = &runtime.secrets else {
+        return Ok(());
+    };
+    let mut values = Vec::new();
+    for secret in &delivery.files {
+        let value = secrets::value(layout, tenant, &secret.name, secret.version).await?;
+        values.push((secret.file.clone(), value));
+    }
+    let owner = Owner {
+        uid: delivery.uid,
+        gid: delivery.gid,
+    };
+    let path = layout.drill_secret_mount(tenant);
+    blocking(move || {
+        let files = values.iter().map(|(file, value)| (file.as_str(), value));
+        secret_mount::deliver(&path, owner, files)
+    })
+    .await??;
     Ok(())
 }
 
@@ -93,6 +123,8 @@ pub(super) async fn clean(
     podman.remove_container(&names.drill()).await?;
     let namespace = layout.drill_netns(tenant);
     blocking(move || netns::down(&namespace)).await??;
+    let secrets = layout.drill_secret_mount(tenant);
+    blocking(move || secret_mount::take_down(&secrets)).await??;
     // The last: as long as it is there, somebody has to clean.
     let directory = layout.drill_dir(tenant);
     blocking(move || dirs::remove_tree(&directory)).await??;

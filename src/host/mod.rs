@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod clone;
+pub mod credentials;
 pub mod dirs;
 pub mod facts;
 pub mod files;
@@ -16,5 +17,6 @@ pub mod podman;
 pub mod probe;
 pub mod process;
 pub mod quota;
+pub mod secret_mount;
 pub mod space;
 pub mod systemd;

@@ -8,8 +8,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::Command;
+
+/// Most memory that is taken before a program says anything, in bytes.
+const MOST_AT_ONCE: usize = 256 * 1024;
 
 /// What a program left when it ended.
 #[derive(Debug, Clone)]
@@ -58,7 +61,18 @@ pub enum ProcessError {
 /// Of each output stream the first `limit` bytes are kept; the rest is read and thrown away,
 /// so that the program is never blocked.
 pub async fn run(
+    command: Command,
+    timeout: Duration,
+    limit: usize,
+) -> Result<Output, ProcessError> {
+    run_with_input(command, &[], timeout, limit).await
+}
+
+/// As [`run`], with `input` on the program's standard input. What it says is kept in memory that was taken at once, so
+/// that a secret has no copies that its owner does not know.
+pub async fn run_with_input(
     mut command: Command,
+    input: &[u8],
     timeout: Duration,
     limit: usize,
 ) -> Result<Output, ProcessError> {
@@ -68,7 +82,11 @@ pub async fn run(
         .to_string_lossy()
         .into_owned();
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(if input.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -77,8 +95,16 @@ pub async fn run(
             program: program.clone(),
             source,
         })?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let end = async { tokio::try_join!(keep(stdout, limit), keep(stderr, limit), child.wait()) };
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let end = async {
+        let ended = tokio::try_join!(
+            keep(stdout, limit),
+            keep(stderr, limit),
+            child.wait(),
+            say(stdin, input)
+        );
+        ended.map(|(stdout, stderr, status, ())| (stdout, stderr, status))
+    };
     match tokio::time::timeout(timeout, end).await {
         Ok(Ok((stdout, stderr, status))) => Ok(Output {
             status,
@@ -178,8 +204,19 @@ impl Stat {
     }
 }
 
+/// Writes `input` and closes the pipe; a program that does not listen is its own business.
+async fn say(stream: Option<impl AsyncWrite + Unpin>, input: &[u8]) -> std::io::Result<()> {
+    let Some(mut stream) = stream else {
+        return Ok(());
+    };
+    match stream.write_all(input).await {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 async fn keep(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
+    let mut kept = Vec::with_capacity(limit.min(MOST_AT_ONCE));
     let Some(mut stream) = stream else {
         return Ok(kept);
     };

@@ -9,6 +9,7 @@ use super::fitness::Unfit;
 use super::keys::{KeyFiles, NodeKeyError};
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
+use super::secret_settings::SecretSettings;
 use super::settings::{KeySettings, NodeSettings, StoreSettings, StoreSettingsError, StoreTarget};
 use crate::backup::{
     Identity, KeyError, NodeCertificate, NodeKey, NodeStatement, PublicKey, Recipient, RootKey,
@@ -170,6 +171,7 @@ pub fn init(
         restore: RestoreSettings::default(),
         capacity: super::CapacitySettings::default(),
         retention: RetentionSettings::default(),
+        secrets: SecretSettings::default(),
         keys: KeySettings {
             root: root.to_string(),
             recipients,

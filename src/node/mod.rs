@@ -9,6 +9,7 @@ mod init;
 mod keys;
 mod restore_settings;
 mod retention;
+mod secret_settings;
 mod settings;
 
 pub use backup_settings::BackupSettings;
@@ -17,6 +18,7 @@ pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
 pub use restore_settings::{Moment, RestoreSettings};
 pub use retention::RetentionSettings;
+pub use secret_settings::SecretSettings;
 pub use settings::{
     KeySettings, NodeSettings, SettingsError, StoreSettings, StoreSettingsError, StoreTarget,
 };

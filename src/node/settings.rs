@@ -10,6 +10,7 @@ use super::backup_settings::BackupSettings;
 use super::capacity::CapacitySettings;
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
+use super::secret_settings::SecretSettings;
 use crate::object_store::{EndpointError, RateError, S3Settings, StoreUrl, StoreUrlError, Uploads};
 
 /// The settings of a node.
@@ -39,6 +40,9 @@ pub struct NodeSettings {
     /// How long snapshots are kept.
     #[serde(default)]
     pub retention: RetentionSettings,
+    /// Which references to secrets specs may use.
+    #[serde(default)]
+    pub secrets: SecretSettings,
     /// Whom the node trusts and for whom it encrypts.
     pub keys: KeySettings,
 }
@@ -336,6 +340,7 @@ impl NodeSettings {
              # many hours, days, weeks, months and years. Nothing goes sooner than `grace`.\n\
              [retention]\n\
              {retention}\
+             {secrets}\
              \n\
              # How far the plans of all tenants together may exceed this host, and whether a spec that exceeds\n\
              # one of them is refused or only warned of.\n\
@@ -353,6 +358,7 @@ impl NodeSettings {
             capacity = self.capacity.to_toml(),
             restore = self.restore.to_toml(),
             retention = self.retention.to_toml(),
+            secrets = self.secrets.to_toml(),
             root = quoted(&self.keys.root),
             recipients = recipients.join(", "),
         )
@@ -370,6 +376,9 @@ mod tests {
             name: "host-1".to_owned(),
             allow_missing_controllers: false,
             shutdown_budget_seconds: 25,
+            secrets: SecretSettings {
+                references: vec!["op://agents/".to_owned()],
+            },
             store: StoreSettings {
                 url: "s3://bucket/prefix".to_owned(),
                 endpoint: Some("http://127.0.0.1:9000".to_owned()),

@@ -343,6 +343,9 @@ pub enum ProtectError {
     /// systemd could not be asked.
     #[error(transparent)]
     Systemd(#[from] crate::host::systemd::SystemdError),
+    /// A tenant's secrets cannot be taken along, or made this host's own.
+    #[error(transparent)]
+    Secret(#[from] crate::secrets::SecretError),
     /// The state database cannot be copied.
     #[error("the state database cannot be copied")]
     Database(#[from] crate::state::StateError),

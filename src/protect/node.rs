@@ -15,6 +15,7 @@ use crate::host::dirs;
 use crate::host::files::{self, FileError};
 use crate::layout::Layout;
 use crate::node::NodeSettings;
+use crate::secrets::{reseal, sealed_files};
 use crate::state::copy_database;
 
 /// Largest file that is part of the node's state, apart from the database.
@@ -28,6 +29,7 @@ pub async fn back_up_node(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, ProtectError> {
     let staging = layout.node_staging_dir();
+    reseal(layout, &settings.keys.recipients).await?;
     gather(layout, &staging)?;
     let source = Source {
         name: NODE,
@@ -43,7 +45,7 @@ pub async fn back_up_node(
 }
 
 /// What of the node is backed up: where it is on the host, and where in the snapshot.
-fn parts(layout: &Layout) -> Vec<(Utf8PathBuf, Utf8PathBuf)> {
+fn parts(layout: &Layout) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, ProtectError> {
     let mut parts = vec![(layout.node_toml(), "node.toml".into())];
     for (directory, name) in [
         (layout.specs_dir(), "tenants.d"),
@@ -68,12 +70,17 @@ fn parts(layout: &Layout) -> Vec<(Utf8PathBuf, Utf8PathBuf)> {
         let name = Utf8Path::new("erasures").join(entry.file_name());
         parts.push((entry.path().to_owned(), name));
     }
+    // Encrypted for the recipients when they were set: this host's own credentials are of no use to another.
+    for name in sealed_files(layout)? {
+        let to = Utf8Path::new(SECRETS).join(&name);
+        parts.push((layout.secrets_dir().join(name), to));
+    }
     for tenant in tenants(layout) {
         let place = Utf8PathBuf::from(format!("tenants/{tenant}"));
         parts.push((layout.runtime_file(&tenant), place.join("runtime.json")));
         parts.push((layout.held_file(&tenant), place.join("held")));
     }
-    parts
+    Ok(parts)
 }
 
 /// Brings the staging directory up to date. A file whose content is the same is left alone,
@@ -81,7 +88,7 @@ fn parts(layout: &Layout) -> Vec<(Utf8PathBuf, Utf8PathBuf)> {
 fn gather(layout: &Layout, staging: &Utf8Path) -> Result<(), ProtectError> {
     dirs::make(staging, 0o700)?;
     let mut wanted = vec![Utf8PathBuf::from(DATABASE)];
-    for (from, to) in parts(layout) {
+    for (from, to) in parts(layout)? {
         let bytes = match files::read(&from, LIMIT) {
             Ok(bytes) => bytes,
             Err(error) if error.is_absent() => continue,
@@ -133,6 +140,9 @@ fn have_same_bytes(a: &Utf8Path, b: &Utf8Path) -> io::Result<bool> {
     };
     Ok(hash(a)? == hash(b)?)
 }
+
+/// The secrets' directory in the snapshot.
+pub(super) const SECRETS: &str = "secrets";
 
 /// The state database's name in the snapshot.
 pub(super) const DATABASE: &str = "state.db";

@@ -10,17 +10,18 @@ use secrecy::{ExposeSecret, SecretString};
 use super::ProtectError;
 use super::catalogued::note_catalogued;
 use super::exchange::aside;
-use super::node::DATABASE;
+use super::node::{DATABASE, SECRETS};
 use super::node_search::{Found, find};
 use super::opened::{RestoreReport, local_spec};
 use super::order::{RestoreOrder, write_order};
 use super::tenant::NODE;
-use crate::backup::{self, Progress, SignedHeartbeat};
+use crate::backup::{self, Identity, Progress, SignedHeartbeat};
 use crate::failpoint;
 use crate::host::dirs;
 use crate::host::files::{self, FileError};
 use crate::layout::Layout;
 use crate::node::NodeSettings;
+use crate::secrets;
 use crate::tenant::TenantId;
 
 /// Longest note of a rebuild that is under way.
@@ -68,6 +69,8 @@ pub async fn restore_node(
     // First, and removed last: what is found between the two is a part of a node.
     files::write(&layout.node_restore_file(), prefix.as_bytes(), 0o600)?;
     failpoint::hit("node.restoring");
+    let reader = Identity::from_text(wanted.identity).map_err(ProtectError::Recipient)?;
+    secrets::restore(layout, &restored.join(SECRETS), &reader).await?;
     let tenants = tenants_in(&restored)?;
     for tenant in &tenants {
         let identity = Some(wanted.identity.expose_secret().to_owned().into());

@@ -12,7 +12,7 @@ use crate::host::dirs;
 use crate::layout::Layout;
 use crate::node::{
     BackupSettings, KeyFiles, KeySettings, NodeSettings, RestoreSettings, RetentionSettings,
-    StoreSettings,
+    SecretSettings, StoreSettings,
 };
 use crate::state::Database;
 use crate::tenant::TenantId;
@@ -86,6 +86,7 @@ impl Operator {
             restore: RestoreSettings::default(),
             capacity: crate::node::CapacitySettings::default(),
             retention: RetentionSettings::default(),
+            secrets: SecretSettings::default(),
             keys: KeySettings {
                 root: self.root.public().to_string(),
                 recipients: vec![self.identity.recipient().to_string()],

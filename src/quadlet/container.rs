@@ -4,6 +4,7 @@
 use super::escape;
 use super::facts::{Controller, HostFacts, IdRange};
 use super::render::{RESTARTS, headline, restart_window, start_timeout, stop_timeout};
+use super::secrets;
 use super::unit_file::UnitText;
 use crate::layout::{Layout, UnitNames};
 use crate::tenant::{ImageId, ResolvedSpec, RevisionNumber};
@@ -28,6 +29,7 @@ pub fn text(
     isolation(&mut unit, spec, ids, facts);
     limits(&mut unit, spec, facts);
     files(&mut unit, spec, layout);
+    secrets::mounts(&mut unit, spec, layout);
     service(&mut unit, spec, facts);
     unit.section("Install").key("WantedBy", "multi-user.target");
     unit.finish()
@@ -35,11 +37,14 @@ pub fn text(
 
 fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts, layout: &Layout) {
     let names = UnitNames(&spec.tenant);
-    let needs = [
+    let mut needs = vec![
         names.instance("net", "service"),
         names.instance("restore", "service"),
-    ]
-    .join(" ");
+    ];
+    if !spec.secrets.is_empty() {
+        needs.push(names.instance("secrets", "service"));
+    }
+    let needs = needs.join(" ");
     unit.section("Unit")
         .key(
             "Description",
@@ -95,7 +100,7 @@ fn identity(
 fn process(unit: &mut UnitText, spec: &ResolvedSpec) {
     unit.key_if(
         "Entrypoint",
-        spec.command.as_deref().map(escape::json_words),
+        secrets::command(spec).as_deref().map(escape::json_words),
     );
     if let Some(args) = spec.args.as_ref().filter(|args| !args.is_empty()) {
         let words: Vec<_> = args.iter().map(|arg| escape::word(arg)).collect();
@@ -198,6 +203,10 @@ fn service(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts) {
         )
         .comment("A frozen process hears no signal: Podman would wait and then kill it.")
         .key("ExecStop", format_args!("-{tenantd} unit thaw {tenant}"))
+        .key_if(
+            "ExecStopPost",
+            (!spec.secrets.is_empty()).then(|| format!("-{tenantd} unit secrets-down {tenant}")),
+        )
         .key("TimeoutStartSec", start_timeout(spec))
         .key("TimeoutStopSec", stop_timeout(spec))
         .key("KillMode", spec.stop.kill_mode.as_str())

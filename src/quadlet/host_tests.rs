@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::reader::{expand, split, value};
-use super::tests::{BACKUP, GENERIC, HOSTILE, OPENCLAW, SPACEBOT, image, resolved};
+use super::tests::{
+    BACKUP, GENERIC, HOSTILE, OPENCLAW, SECRETS, SPACEBOT, image, resolved, versions,
+};
 use super::validate::{Tools, validate};
 use super::{HostFacts, IdRange, UnitFile, UnitSet, render};
 use crate::layout::Layout;
@@ -31,7 +33,7 @@ impl Host {
         std::fs::create_dir_all(&units).unwrap();
         let service =
             "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/true\n";
-        for name in ["net", "restore", "ingress"] {
+        for name in ["net", "restore", "secrets", "ingress"] {
             std::fs::write(units.join(format!("tenantd-{name}@.service")), service).unwrap();
         }
         let socket = "[Socket]\nListenStream=/run/tenantd-test/%i.sock\n";
@@ -53,6 +55,7 @@ impl Host {
             spec,
             RevisionNumber(1),
             &image(),
+            &versions(),
             ids,
             &self.facts,
             &self.layout,
@@ -100,7 +103,10 @@ fn sets(host: &Host, specs: &[&str]) -> BTreeMap<TenantId, UnitSet> {
 #[ignore = "needs the test machine's Podman and systemd"]
 fn the_host_accepts_every_kind_of_unit_set() {
     let host = Host::new();
-    let sets = sets(&host, &[OPENCLAW, BACKUP, SPACEBOT, GENERIC, HOSTILE]);
+    let sets = sets(
+        &host,
+        &[OPENCLAW, BACKUP, SPACEBOT, GENERIC, HOSTILE, SECRETS],
+    );
     assert_eq!(host.complaints(&sets), Vec::<String>::new());
 }
 

@@ -11,6 +11,7 @@ mod host_tests;
 mod reader;
 mod render;
 mod scratch;
+mod secrets;
 mod slice;
 #[cfg(test)]
 mod tests;

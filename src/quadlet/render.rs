@@ -3,13 +3,13 @@
 
 use crate::layout::{Layout, UnitNames};
 use crate::tenant::{
-    ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, StorageLimit, TenantId,
+    ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, SecretVersions, StorageLimit, TenantId,
 };
 
 use super::facts::{Controller, HostFacts, IdRange};
 use super::unit_file::UnitText;
 use super::unit_set::{UnitFile, UnitSet};
-use super::{container, slice};
+use super::{container, secrets, slice};
 
 /// Failed starts in a row before systemd gives up on an agent.
 pub(super) const RESTARTS: u32 = 5;
@@ -45,7 +45,8 @@ fn list(controllers: &[Controller]) -> String {
 
 /// The files of one revision of a tenant.
 ///
-/// `image` is the id that the spec's image has now; `ids` is the tenant's own range for life.
+/// `image` is the id that the spec's image has now, `versions` has a version of each of its secrets; `ids` is the
+/// tenant's own range for life.
 ///
 /// # Errors
 /// The host lacks a controller that a limit needs, and nobody allowed that.
@@ -53,6 +54,7 @@ pub fn render(
     spec: &ResolvedSpec,
     revision: RevisionNumber,
     image: &ImageId,
+    versions: &SecretVersions,
     ids: IdRange,
     facts: &HostFacts,
     layout: &Layout,
@@ -84,8 +86,14 @@ pub fn render(
     set.add(layout.journal_conf(tenant), UnitFile::Text(journal(spec)));
     set.add(
         layout.runtime_file(tenant),
-        UnitFile::Text(runtime_json(spec, revision, ids, facts)),
+        UnitFile::Text(runtime_json(spec, revision, versions, ids, facts)),
     );
+    if !spec.secrets.is_empty() {
+        set.add(
+            layout.secrets_drop_in(tenant),
+            UnitFile::Text(secrets::drop_in(spec, revision, versions, layout)),
+        );
+    }
     Ok(set)
 }
 
@@ -131,6 +139,7 @@ fn journal(spec: &ResolvedSpec) -> String {
 fn runtime_json(
     spec: &ResolvedSpec,
     revision: RevisionNumber,
+    versions: &SecretVersions,
     ids: IdRange,
     facts: &HostFacts,
 ) -> String {
@@ -147,6 +156,7 @@ fn runtime_json(
             project: ids.start(),
             bytes: spec.limits.storage.bytes(),
         }),
+        secrets: secrets::delivery(spec, versions, ids),
     };
     let json = serde_json::to_string_pretty(&runtime);
     // Strings, numbers and lists always serialise.

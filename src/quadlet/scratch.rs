@@ -44,6 +44,7 @@ const KEPT: &[&str] = &[
     "StopSignal",
     "Tmpfs",
     "UIDMap",
+    "Ulimit",
     "User",
     "WorkingDir",
 ];
@@ -178,12 +179,24 @@ fn section<'a>(text: &'a str, name: &str) -> impl Iterator<Item = (&'a str, &'a 
         .map(|line| line.split_once('=').unwrap_or((line, "")))
 }
 
-/// A mount of the tenant's state or caches, with its source in the scratch tenant.
+/// A mount of the tenant's state, caches or secrets, with its source in the scratch tenant.
 fn moved(value: &str, tenant: &TenantId, layout: &Layout) -> Option<String> {
     let places = [
         (layout.state_dir(tenant), layout.drill_state_dir(tenant)),
         (layout.cache_dir(tenant), layout.drill_cache_dir(tenant)),
     ];
+    let secrets = layout.secret_mount(tenant);
+    if let Some(rest) = value.strip_prefix(secrets.as_str())
+        && rest.starts_with(':')
+    {
+        return Some(format!("{}{rest}", layout.drill_secret_mount(tenant)));
+    }
+    let entry = layout.entry_program();
+    if let Some(rest) = value.strip_prefix(entry.as_str())
+        && rest.starts_with(':')
+    {
+        return Some(value.to_owned());
+    }
     places.into_iter().find_map(|(from, to)| {
         let rest = value.strip_prefix(from.as_str())?.strip_prefix('/')?;
         Some(format!("{to}/{rest}"))
@@ -194,7 +207,7 @@ fn moved(value: &str, tenant: &TenantId, layout: &Layout) -> Option<String> {
 mod tests {
     use rstest::rstest;
 
-    use super::super::tests::{BACKUP, GENERIC, OPENCLAW, rendered, resolved};
+    use super::super::tests::{BACKUP, GENERIC, OPENCLAW, SECRETS, rendered, resolved};
     use super::super::{HostFacts, UnitFile};
     use super::*;
 
@@ -224,6 +237,7 @@ mod tests {
     #[case(OPENCLAW)]
     #[case(GENERIC)]
     #[case(BACKUP)]
+    #[case(SECRETS)]
     fn a_scratch_tenant_uses_no_place_or_unit_of_the_tenant(#[case] spec: &str) {
         let (tenant, _) = installed(spec);
         let scratch = scratch(spec);
@@ -233,7 +247,8 @@ mod tests {
             format!("tenantd.tenant={tenant}"),
             "WantedBy".to_owned(),
             "Requires".to_owned(),
-            "/run/tenantd".to_owned(),
+            "/run/tenantd/secrets".to_owned(),
+            "/run/tenantd/ingress".to_owned(),
         ] {
             assert!(!scratch.contains(&place), "{place} in {scratch}");
         }

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use super::{Controller, HostFacts, IdRange, RenderError, UnitFile, UnitSet, render};
 use crate::layout::Layout;
-use crate::tenant::{Catalog, ImageId, ResolvedSpec, RevisionNumber, Source, live_change};
+use crate::tenant::{
+    Catalog, ImageId, ResolvedSpec, RevisionNumber, SecretVersion, SecretVersions, Source,
+    live_change,
+};
 
 pub(super) fn resolved(spec: &str) -> ResolvedSpec {
     let source = Source::new("test.toml", spec);
@@ -18,11 +21,19 @@ pub(super) fn image() -> ImageId {
     "0123456789abcdef".repeat(4).parse().unwrap()
 }
 
+/// A version of every secret that the specs of these tests have.
+pub(super) fn versions() -> SecretVersions {
+    let versions = [("DATABASE", 1), ("DISCORD", 12), ("GATEWAY_TOKEN", 3)];
+    let versions = versions.map(|(name, version)| (name.parse().unwrap(), SecretVersion(version)));
+    versions.into()
+}
+
 pub(super) fn rendered(spec: &str, facts: &HostFacts) -> Result<UnitSet, RenderError> {
     render(
         &resolved(spec),
         RevisionNumber(3),
         &image(),
+        &versions(),
         IdRange::nth(1).unwrap(),
         facts,
         &Layout::default(),
@@ -68,6 +79,17 @@ pub(super) const GENERIC: &str = r#"
     signal = "SIGINT"
 "#;
 
+pub(super) const SECRETS: &str = r#"
+    id = "with-secrets"
+    image = "localhost/agent:1"
+    container.command = ["/bin/agent", "$HOME"]
+    container.user = { uid = 1000, gid = 100 }
+    ingress.port = 8080
+    probes.start.path = "/health"
+    secrets.DATABASE = { file = "database.conf" }
+    secrets.DISCORD = { env = "DISCORD_TOKEN" }
+"#;
+
 pub(super) const BACKUP: &str = "id = \"backup\"\ntemplate = \"nanobot\"\nplan = \"team\"\n";
 
 pub(super) const SPACEBOT: &str = "id = \"space\"\ntemplate = \"spacebot\"\nplan = \"pro\"\n";
@@ -104,6 +126,7 @@ fn a_change_without_a_restart_leaves_the_container_as_it_is_but_for_its_limits()
             &spec,
             RevisionNumber(3),
             &image(),
+            &SecretVersions::default(),
             IdRange::nth(1).unwrap(),
             &HostFacts::complete(),
             &Layout::default(),
@@ -147,6 +170,11 @@ fn generic_with_a_dash_in_its_id_under_selinux() {
         ..HostFacts::complete()
     };
     insta::assert_snapshot!(shown(&rendered(GENERIC, &facts).unwrap()));
+}
+
+#[test]
+fn secrets_are_files_and_variables_and_no_values() {
+    insta::assert_snapshot!(shown(&rendered(SECRETS, &HostFacts::complete()).unwrap()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::api::Problem;
 use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
 use crate::quadlet::validate::ValidateError;
+use crate::secrets::SecretError;
 use crate::state::{OperationId, StateError};
 use crate::tenant::{self, ImageRef, TenantId};
 
@@ -120,6 +121,9 @@ pub enum OperationError {
         /// What is exceeded, with the figures.
         figures: Vec<String>,
     },
+    /// A secret lacks a value, or its value cannot be stored or asked for.
+    #[error(transparent)]
+    Secret(Box<SecretError>),
     /// The host cannot enforce the plan's limits.
     #[error("tenant {tenant}: {reason}")]
     Limits {
@@ -251,6 +255,7 @@ impl OperationError {
             Self::Held(_) | Self::NoRevision(_) => ("tenant-held", StatusCode::CONFLICT),
             Self::Suspended { .. } => ("tenant-suspended", StatusCode::CONFLICT),
             Self::Image { .. } => ("image-unusable", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Secret(error) => error.code(),
             Self::Limits { .. } => ("limits-unenforceable", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Units { .. } | Self::NotLoaded { .. } => {
                 ("units-refused", StatusCode::UNPROCESSABLE_ENTITY)

@@ -45,6 +45,7 @@ pub async fn difference(
         let stored = engine.database.revision(tenant.clone(), running).await?;
         stored.is_some_and(|StoredRevision { revision, .. }| {
             revision.image == wanted.image
+                && revision.secrets == wanted.secrets
                 && live_change(&revision.resolved, &wanted.resolved).is_live()
         })
     };

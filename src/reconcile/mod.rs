@@ -11,6 +11,7 @@
 //! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
 //! | `specs_dir` | specs placed as files |
 //! | `queries`, `revisions` | what the API shows |
+//! | `secrets` | which version of each secret a spec leads to, and who uses which |
 
 mod approach;
 pub mod backup_timer;
@@ -35,6 +36,7 @@ mod queries;
 mod revisions;
 mod room;
 mod run;
+mod secrets;
 pub mod specs_dir;
 mod starts;
 pub mod supervisor;

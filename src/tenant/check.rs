@@ -5,11 +5,12 @@ use camino::Utf8Path;
 
 use super::plan::Limits;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Quiesce, Stop};
-use super::{Problem, Size};
+use super::{Problem, Secrets, Size, secret};
 
 /// The tables of a spec, of a template, or of one over the other.
 pub struct Tables<'a> {
     pub env: &'a Env,
+    pub secrets: &'a Secrets,
     pub container: &'a Container,
     pub ingress: &'a Ingress,
     pub probes: &'a Probes,
@@ -22,6 +23,9 @@ pub struct Tables<'a> {
 /// All rules that hold for the tables by themselves.
 pub fn tables(tables: &Tables<'_>) -> Vec<Problem> {
     let mut findings = environment(tables.env);
+    findings.extend(secret::check(tables.secrets, |name| {
+        is_reserved(name) || tables.env.contains_key(name)
+    }));
     findings.extend(container(tables.container));
     findings.extend(port(tables.ingress));
     findings.extend(probes(tables.probes));
@@ -110,6 +114,10 @@ const RESERVED_ENV: [&str; 14] = [
     "no_proxy",
 ];
 
+fn is_reserved(variable: &str) -> bool {
+    RESERVED_ENV.contains(&variable) || variable.starts_with("TENANTD_")
+}
+
 fn environment(env: &Env) -> Vec<Problem> {
     let mut findings = Vec::new();
     for (name, value) in env {
@@ -120,7 +128,7 @@ fn environment(env: &Env) -> Vec<Problem> {
                 "{name:?} is not the name of a variable: letters, digits and `_`, not starting with a digit"
             ));
         }
-        if RESERVED_ENV.contains(&name.as_str()) || name.starts_with("TENANTD_") {
+        if is_reserved(name) {
             refuse(format!(
                 "`{name}` is reserved: systemd, Podman or tenantd sets it; leave it out"
             ));

@@ -79,6 +79,7 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
         shm_size,
         port,
         start_probe,
+        secrets,
         state,
         cache,
         stop,
@@ -121,6 +122,7 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
     change.restart("container.shm-size", shm_size, &new.shm_size);
     change.restart("ingress.port", port, &new.port);
     change.restart("probes.start", start_probe, &new.start_probe);
+    change.restart("secrets", secrets, &new.secrets);
     change.restart("state", state, &new.state);
     change.restart("cache", cache, &new.cache);
     change.restart("stop", stop, &new.stop);

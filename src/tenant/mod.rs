@@ -16,6 +16,7 @@ mod resolved;
 mod revision;
 mod runtime;
 pub mod schema;
+mod secret;
 mod size;
 mod source;
 mod spec;
@@ -39,7 +40,15 @@ pub use problem::{Place, Problem, Problems};
 pub use resolve::resolve;
 pub use resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
 pub use revision::{Revision, RevisionNumber};
-pub use runtime::{HttpProbe, QuiesceCalls, Runtime, StateMount, StorageLimit, WakeMode};
+pub use runtime::{
+    DeliveredSecret, HttpProbe, QuiesceCalls, Runtime, SecretDelivery, StateMount, StorageLimit,
+    WakeMode,
+};
+pub use secret::{
+    ENTRY_PATH, Generate, MAX_SECRET, MAX_SECRETS, MAX_SECRETS_TOTAL, Reference, ReferenceError,
+    ResolvedSecret, SECRETS_PATH, Secret, SecretName, SecretNameError, SecretSource, SecretVersion,
+    SecretVersions, Secrets,
+};
 pub use size::{Size, SizeError};
 pub use source::{MAX_BYTES, Source};
 pub use spec::Spec;

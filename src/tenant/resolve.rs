@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use super::check;
 use super::resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
-use super::tables::{Mounts, Over, Probe, Quiesce};
-use super::{HttpProbe, Period, Plan, Problem, QuiesceCalls, Spec, StateMount, Template};
+use super::secret;
+use super::tables::{Container, Mounts, Over, Probe, Quiesce};
+use super::{HttpProbe, Period, Plan, Problem, QuiesceCalls, Secrets, Spec, StateMount, Template};
 
 /// Longest wait for the start probe, where the template says nothing.
 const START_TIMEOUT: Period = Period::from_seconds(120);
@@ -37,10 +38,12 @@ pub fn resolve(
     let backup = spec.backup.clone().over(template.backup.clone());
     let stop = spec.stop.clone().over(template.stop.clone());
     let env = spec.env.clone().over(template.env.clone());
+    let secrets = spec.secrets.clone().over(template.secrets.clone());
 
     let mut problems = grants(spec, template);
     problems.extend(check::tables(&check::Tables {
         env: &env,
+        secrets: &secrets,
         container: &container,
         ingress: &ingress,
         probes: &probes,
@@ -49,6 +52,7 @@ pub fn resolve(
         backup: &backup,
         stop: &stop,
     }));
+    problems.extend(needs_of_secrets(&secrets, &container, &template.name));
     let mut missing = |field: &[&str], what: &str, example: &str| {
         problems.push(
             Problem::at(
@@ -91,6 +95,7 @@ pub fn resolve(
         image,
         wake: spec.wake.unwrap_or(plan.wake),
         env,
+        secrets: secret::resolve(secrets),
         command: container.command,
         args: container.args,
         user: container.user,
@@ -122,6 +127,34 @@ pub fn resolve(
         },
         limits: plan.limits.clone(),
     })
+}
+
+/// Secrets are files of a user, and variables of a command: both must be named.
+fn needs_of_secrets(secrets: &Secrets, container: &Container, template: &str) -> Vec<Problem> {
+    let has_variables = secrets.values().any(|secret| secret.env.is_some());
+    let needs = [
+        (
+            !secrets.is_empty() && container.user.is_none(),
+            "user",
+            "user, whose files the secrets would be",
+            "{ uid = 1000, gid = 1000 }",
+        ),
+        (
+            has_variables && container.command.is_none(),
+            "command",
+            "command, which could be given secrets as variables",
+            "[\"/usr/bin/agent\"]",
+        ),
+    ];
+    let missing = needs.into_iter().filter(|(is_missing, ..)| *is_missing);
+    let problem = |(_, key, what, example)| {
+        Problem::at(
+            ["container", key],
+            format!("template `{template}` has no {what}, so the spec must name one"),
+        )
+        .help(format!("such as `container.{key} = {example}`"))
+    };
+    missing.map(problem).collect()
 }
 
 /// A spec may lower what its template grants, never raise it.

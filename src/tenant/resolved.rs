@@ -1,15 +1,15 @@
 //! A spec with everything filled in: what is stored with a revision and rendered into units.
 //! There is nothing left to look up; templates and plans may change without changing it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{Env, KillMode, User};
 use super::{
-    Capability, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, Size, StateMount, TenantId,
-    WakeMode,
+    Capability, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, ResolvedSecret, SecretName,
+    Size, StateMount, TenantId, WakeMode,
 };
 
 /// One tenant, completely described. Made by [`super::resolve`] only, so that its values keep
@@ -29,6 +29,9 @@ pub struct ResolvedSpec {
     pub wake: WakeMode,
     /// Environment variables.
     pub env: Env,
+    /// Secrets, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, ResolvedSecret>,
     /// Replaces the image's entry point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,

@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageId, ResolvedSpec};
+use super::{ImageId, ResolvedSpec, SecretVersions};
 
 /// A tenant's revisions are numbered from 1, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Revision {
     pub resolved: ResolvedSpec,
     /// The image that its name meant then.
     pub image: ImageId,
+    /// The version of each secret that it runs with; a rollback returns to them.
+    #[serde(default, skip_serializing_if = "SecretVersions::is_empty")]
+    pub secrets: SecretVersions,
     /// `UnitSet::hash` of the units rendered then.
     pub unit_set_hash: String,
 }

@@ -4,7 +4,7 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::TenantId;
+use super::{SecretName, SecretVersion, TenantId};
 
 /// The facts of one tenant's current revision that its helper processes read.
 ///
@@ -33,6 +33,9 @@ pub struct Runtime {
     /// What `state/` may hold, where this host can keep it to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageLimit>,
+    /// The secrets that are delivered before the agent starts; none where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretDelivery>,
 }
 
 /// The requests (POST, through the tenant's ingress) by which an agent puts its files in order for a backup.
@@ -58,6 +61,30 @@ pub struct StorageLimit {
     pub project: u32,
     /// The plan's limit.
     pub bytes: u64,
+}
+
+/// Which secrets the agent gets, and whose files they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SecretDelivery {
+    /// The agent's user, as the host numbers it.
+    pub uid: u32,
+    /// The agent's group, as the host numbers it.
+    pub gid: u32,
+    /// Each secret.
+    pub files: Vec<DeliveredSecret>,
+}
+
+/// One secret and the file that it becomes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeliveredSecret {
+    /// Its name, to which its credential is bound.
+    pub name: SecretName,
+    /// Its version.
+    pub version: SecretVersion,
+    /// The file's name below [`super::SECRETS_PATH`].
+    pub file: String,
 }
 
 /// An HTTP request whose answer says how the agent is.

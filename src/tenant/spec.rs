@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
-use super::{ImageRef, Problems, TenantId, WakeMode};
+use super::{ImageRef, Problems, Secrets, TenantId, WakeMode};
 
 /// One tenant, as its operator wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,9 +28,12 @@ pub struct Spec {
     /// When the agent runs; the plan's choice when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake: Option<WakeMode>,
-    /// Environment variables, added to the template's. No secrets.
+    /// Environment variables, added to the template's. No secrets: those go into `secrets`.
     #[serde(default)]
     pub env: Env,
+    /// Secrets: files below `/run/secrets`, and variables for agents that read no files.
+    #[serde(default)]
+    pub secrets: Secrets,
     /// What is run, and as what.
     #[serde(default)]
     pub container: Container,
@@ -71,6 +74,7 @@ impl Spec {
         source.parse(|spec: &Self| {
             check::tables(&check::Tables {
                 env: &spec.env,
+                secrets: &spec.secrets,
                 container: &spec.container,
                 ingress: &spec.ingress,
                 probes: &spec.probes,

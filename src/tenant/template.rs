@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
-use super::{ImageRef, Problems};
+use super::{ImageRef, Problems, Secrets};
 
 /// A kind of agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,9 @@ pub struct Template {
     /// Environment variables.
     #[serde(default)]
     pub env: Env,
+    /// Secrets: files below `/run/secrets`, and variables for agents that read no files.
+    #[serde(default)]
+    pub secrets: Secrets,
     /// What is run, and as what. Capabilities and a writable root are granted here, never in a spec.
     #[serde(default)]
     pub container: Container,
@@ -57,6 +60,7 @@ impl Template {
             let mut findings = check::name(&template.name);
             findings.extend(check::tables(&check::Tables {
                 env: &template.env,
+                secrets: &template.secrets,
                 container: &template.container,
                 ingress: &template.ingress,
                 probes: &template.probes,

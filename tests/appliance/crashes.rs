@@ -35,10 +35,13 @@ enum Drill {
     Import,
     /// A tenant's newest snapshot is drilled.
     Rehearsal,
+    /// A secret gets a value.
+    Secret,
 }
 
 use Drill::{
-    Accept, Apply, Backup, BadUpdate, Import, Rehearsal, Remove, Restore, Stop, Undo, Update,
+    Accept, Apply, Backup, BadUpdate, Import, Rehearsal, Remove, Restore, Secret, Stop, Undo,
+    Update,
 };
 
 /// Every point, and the operations that are cut short at it.
@@ -76,6 +79,9 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("restore.after-directories", &[Restore]),
     ("restore.after-first-pack", &[Restore]),
     ("restore.before-metadata", &[Restore]),
+    ("secret.forgetting", &[Secret]),
+    ("secret.noted", &[Secret]),
+    ("secret.stored", &[Secret]),
     ("operation.restore-done", &[Restore]),
     ("protect.discarding", &[Accept]),
     ("protect.exchanged", &[Restore]),
@@ -351,6 +357,33 @@ fn what_a_drill_that_is_killed_leaves_is_removed() {
             nothing_is_left(host).with_context(|| format!("{point} before a drill"))?;
         }
         ensure!(host.run_of("acme")? == run, "the agent was started again");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_secret_that_is_set_while_tenantd_is_killed_is_whole_or_absent() {
+    on_host("killed-secret", |host| {
+        for point in points(Secret) {
+            let name = point.replace('.', "_");
+            let set = |value: &str| {
+                let argv = ["tenantd", "secret", "set", "acme", &name, "-"].map(str::to_owned);
+                host.machine.attempt_with(argv, value.as_bytes(), LIMIT)
+            };
+            cut_short(host, Secret, point, "acme", || set("cut short"))?;
+            let list = host.json(["secret", "list", "acme"])?;
+            let there = list
+                .as_array()
+                .is_some_and(|rows| rows.iter().any(|row| row["name"] == name));
+            if there {
+                let value = host.tenantd(["secret", "reveal", "acme", &name])?;
+                ensure!(value.stdout == "cut short", "{point}: {}", value.stdout);
+            }
+            ensure!(there != (point == "secret.noted"), "{point}: {list}");
+            set("whole")?.check()?;
+            let value = host.tenantd(["secret", "reveal", "acme", &name])?;
+            ensure!(value.stdout == "whole", "{point}: {}", value.stdout);
+        }
         Ok(())
     });
 }

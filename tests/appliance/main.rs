@@ -28,3 +28,4 @@ mod reboots;
 mod refusals;
 mod registry;
 mod s3;
+mod secrets;

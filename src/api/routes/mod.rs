@@ -7,5 +7,6 @@ pub mod logs;
 pub mod node;
 pub mod operations;
 pub mod revisions;
+pub mod secrets;
 pub mod tenants;
 pub mod usage;

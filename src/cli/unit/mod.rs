@@ -4,6 +4,7 @@
 mod drill;
 mod protect;
 mod quota;
+mod secrets;
 
 use std::future::Future;
 use std::io;
@@ -48,6 +49,16 @@ pub(super) enum UnitCommand {
     },
     /// Remove the tenant's network namespace.
     NetDown {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Put the tenant's secrets, which systemd has decrypted, where its agent reads them.
+    SecretsUp {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Take the tenant's decrypted secrets away.
+    SecretsDown {
         /// The tenant.
         tenant: TenantId,
     },
@@ -156,6 +167,8 @@ impl UnitCommand {
         match self {
             Self::NetUp { tenant }
             | Self::NetDown { tenant }
+            | Self::SecretsUp { tenant }
+            | Self::SecretsDown { tenant }
             | Self::Ingress { tenant }
             | Self::Wake { tenant }
             | Self::Sleep { tenant }
@@ -178,6 +191,8 @@ impl UnitCommand {
         match self {
             Self::NetUp { tenant } => Ok(netns::up(&layout.netns(&tenant))?),
             Self::NetDown { tenant } => Ok(netns::down(&layout.netns(&tenant))?),
+            Self::SecretsUp { tenant } => secrets::up(layout, &tenant),
+            Self::SecretsDown { tenant } => secrets::down(layout, &tenant),
             Self::Ingress { tenant: _ } => block_on(carry()),
             Self::Wake { tenant } => block_on(wake(layout, &tenant)),
             Self::Sleep { tenant } => sleep(layout, &tenant),

@@ -67,6 +67,8 @@ pub struct Evidence {
     pub absent_tools: Vec<String>,
     /// Where memory may be written to.
     pub swap: Swap,
+    /// Where decrypted secrets are: each mount, and whether it never reaches swap.
+    pub secret_mounts: BTreeMap<String, bool>,
     /// What SELinux does.
     pub selinux: String,
     /// Whether files below the data directory can be cloned.
@@ -168,6 +170,10 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
             &fs::read_to_string("/proc/swaps").unwrap_or_default(),
             is_encrypted,
         ),
+        secret_mounts: secret_mounts(
+            &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
+            layout,
+        ),
         selinux: match facts.selinux {
             SeLinux::Absent => "absent",
             SeLinux::Permissive => "permissive",
@@ -231,6 +237,23 @@ fn swap(table: &str, is_encrypted: fn(&str) -> bool) -> Swap {
     found
 }
 
+/// The mounts with agents' secrets, from the text of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`: the fifth field is
+/// the mount point; after a lone dash come the type, the source and the file system's own options).
+fn secret_mounts(table: &str, layout: &Layout) -> BTreeMap<String, bool> {
+    let places = layout.run_dir().join("secrets");
+    let mount = |line: &str| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let place = mount.split(' ').nth(4)?;
+        let kind = file_system.split(' ').next()?;
+        let options = file_system.rsplit(' ').next()?;
+        let stays = kind == "ramfs" || options.split(',').any(|option| option == "noswap");
+        Utf8Path::new(place)
+            .starts_with(&places)
+            .then(|| (place.to_owned(), stays))
+    };
+    table.lines().filter_map(mount).collect()
+}
+
 /// Whether a block device is a dm-crypt mapping, by the UUID that cryptsetup gives it.
 fn is_encrypted(device: &str) -> bool {
     let Ok(device) = fs::canonicalize(device) else {
@@ -257,6 +280,22 @@ fn can_clone(layout: &Layout) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_looked_for_where_they_are_mounted() {
+        let table = "\
+            30 1 0:26 / /run rw,nosuid - tmpfs tmpfs rw,size=100k\n\
+            40 30 0:50 / /run/tenantd/secrets/acme rw,noexec shared:1 - tmpfs tmpfs rw,mode=500,noswap\n\
+            41 30 0:51 / /run/tenantd/secrets/old rw - ramfs ramfs rw\n\
+            42 30 0:52 / /run/tenantd/secrets/bad rw - tmpfs tmpfs rw,size=100k\n";
+        let found = secret_mounts(table, &Layout::default());
+        let place = |tenant: &str| format!("/run/tenantd/secrets/{tenant}");
+        let expected = [("acme", true), ("old", true), ("bad", false)];
+        assert_eq!(
+            found,
+            expected.map(|(tenant, safe)| (place(tenant), safe)).into()
+        );
+    }
 
     #[test]
     fn one_plain_swap_device_is_enough_to_leak() {

@@ -71,6 +71,10 @@ const CHECKS: &[Check] = &[
         judge: swap,
     },
     Check {
+        name: "secrets",
+        judge: secrets,
+    },
+    Check {
         name: "selinux",
         judge: selinux,
     },
@@ -266,6 +270,22 @@ fn swap(evidence: &Evidence) -> Finding {
             "use zram, or swap encrypted with a random key per boot (crypttab option `swap`)",
         ),
     }
+}
+
+fn secrets(evidence: &Evidence) -> Finding {
+    let mounts = &evidence.secret_mounts;
+    let unsafe_mounts = mounts.iter().filter(|(_, stays)| !**stays);
+    let unsafe_mounts: Vec<_> = unsafe_mounts.map(|(path, _)| path.as_str()).collect();
+    if unsafe_mounts.is_empty() {
+        return ok(format!(
+            "decrypted secrets of {} agents are in memory that is never swapped out",
+            mounts.len()
+        ));
+    }
+    failed(
+        format!("{} could be written to swap", unsafe_mounts.join(", ")),
+        "something else has mounted it: unmount it, and `tenantd restart` those tenants",
+    )
 }
 
 fn selinux(evidence: &Evidence) -> Finding {

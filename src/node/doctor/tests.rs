@@ -62,6 +62,7 @@ fn healthy() -> Evidence {
         missing_controllers: Vec::new(),
         absent_tools: Vec::new(),
         swap: Swap::Safe("/dev/zram0".to_owned()),
+        secret_mounts: [("/run/tenantd/secrets/acme".to_owned(), true)].into(),
         selinux: "enforcing".to_owned(),
         reflink: true,
         disk: Some(Space {

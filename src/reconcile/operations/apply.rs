@@ -14,8 +14,11 @@ use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::image;
 use crate::reconcile::ingress;
 use crate::reconcile::run::Run;
+use crate::reconcile::secrets::{self, Planned};
 use crate::state::{StoredRevision, TenantRow, Wanted};
-use crate::tenant::{Edge, ResolvedSpec, Revision, RevisionNumber, Source, TenantState, User};
+use crate::tenant::{
+    Edge, ResolvedSpec, Revision, RevisionNumber, SecretVersions, Source, TenantState, User,
+};
 
 /// What an apply operation records of its request: enough to be run again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,18 +113,21 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<Prepared,
     run.announce(engine.installer.approach());
     run.step(&format!("look at image {}", spec.image)).await?;
     let image = image::resolve(run, &spec, job.pull).await?;
+    let planned = secrets::planned(engine, &spec).await?;
     if let Some(current) = row.current_revision
         && let Some(stored) = engine.database.revision(row.id.clone(), current).await?
-        && is_same(&stored.revision, &spec, &job.spec, &image.id)
+        && is_same(&stored.revision, &spec, &job.spec, &image.id, &planned)
     {
         return Ok(Prepared::Same(current));
     }
+    let versions = settle(run, &spec, planned).await?;
     let number = engine.database.next_revision(spec.tenant.clone()).await?;
     let unit_set = render_for(
         engine,
         &spec,
         RevisionNumber(number),
         &image.id,
+        &versions,
         row.id_range,
     )?;
     run.step("check the units").await?;
@@ -144,6 +150,7 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<Prepared,
         spec_text: job.spec.clone(),
         resolved: spec,
         image: image.id,
+        secrets: versions,
         unit_set_hash: unit_set.hash(),
     };
     let stored = StoredRevision { revision, unit_set };
@@ -152,6 +159,20 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<Prepared,
         .store_revision(row.id.clone(), run.operation.id, stored)
         .await?;
     Ok(Prepared::New(number))
+}
+
+/// Makes or asks for the secrets that have no value yet. What is refused later leaves them for the next attempt.
+async fn settle(
+    run: &Run,
+    spec: &ResolvedSpec,
+    planned: Planned,
+) -> Result<SecretVersions, OperationError> {
+    if !planned.to_make.is_empty() {
+        run.step("make new secrets").await?;
+        // A service on the network may be asked: nobody waits for that.
+        drop(run.take_approach());
+    }
+    secrets::settled(&run.engine, spec, planned, &run.operation.actor).await
 }
 
 /// The directories that the units mount, owned by the agent's user inside the container.

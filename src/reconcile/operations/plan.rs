@@ -13,9 +13,10 @@ use crate::reconcile::error::OperationError;
 use crate::reconcile::image::{self, Images};
 use crate::reconcile::limits;
 use crate::reconcile::observe::drift;
+use crate::reconcile::secrets::{self, Planned};
 use crate::tenant::{
-    Catalog, ImageId, LiveChange, Problems, ResolvedSpec, Revision, RevisionNumber, Source,
-    TenantId, live_change,
+    Catalog, ImageId, LiveChange, Problems, ResolvedSpec, Revision, RevisionNumber, SecretVersions,
+    Source, TenantId, live_change,
 };
 
 /// Reads and resolves all documents before anything is touched.
@@ -82,13 +83,14 @@ pub async fn plan(
         operation: None,
     };
     let can_move = spec.image.can_move();
+    let secrets = secrets::planned(engine, spec).await?;
     let image = match (images.local(engine, spec).await?, &stored) {
         // The host has lost the name: the tenant keeps the image that it is pinned to.
         (None, Some(stored)) => image::pinned(engine, spec, &stored.revision.image).await?,
         (found, _) => found,
     };
     if let (Some(stored), Some(image)) = (&stored, &image)
-        && is_same(&stored.revision, spec, &document.text, image)
+        && is_same(&stored.revision, spec, &document.text, image, &secrets)
         && !(pull && can_move)
     {
         plan.change = Change::None;
@@ -96,7 +98,7 @@ pub async fn plan(
     }
     if let (Some(stored), Change::Update) = (&stored, plan.change) {
         let is_same_image = image.as_ref() == Some(&stored.revision.image) && !(pull && can_move);
-        plan.impact = Some(impact(engine, &stored.revision, spec, is_same_image).await);
+        plan.impact = Some(impact(engine, &stored.revision, spec, is_same_image, &secrets).await);
     }
     if plan.change != Change::None {
         plan.warnings = limit_warnings(engine);
@@ -110,6 +112,7 @@ async fn impact(
     old: &Revision,
     new: &ResolvedSpec,
     is_same_image: bool,
+    secrets: &Planned,
 ) -> Impact {
     let LiveChange { live, restart } = live_change(&old.resolved, new);
     let mut impact = Impact {
@@ -118,6 +121,10 @@ async fn impact(
     };
     if !is_same_image && !impact.restart.iter().any(|name| name == "image") {
         impact.restart.push("image".to_owned());
+    }
+    let has_other_secrets = old.secrets != secrets.versions || !secrets.to_make.is_empty();
+    if has_other_secrets && !impact.restart.iter().any(|name| name == "secrets") {
+        impact.restart.push("secrets".to_owned());
     }
     let standing = limits::standing(engine, &new.tenant, &new.limits).await;
     if impact.restart.is_empty() && standing == Some(Standing::TooLarge) {
@@ -140,8 +147,13 @@ pub(super) fn is_same(
     spec: &ResolvedSpec,
     text: &str,
     image: &ImageId,
+    secrets: &Planned,
 ) -> bool {
-    revision.resolved == *spec && revision.spec_text == text && revision.image == *image
+    revision.resolved == *spec
+        && revision.spec_text == text
+        && revision.image == *image
+        && revision.secrets == secrets.versions
+        && secrets.to_make.is_empty()
 }
 
 /// The files that applying `spec` would write, once the host has checked them; installs nothing.
@@ -155,7 +167,9 @@ pub async fn preview(engine: &Engine, spec: &ResolvedSpec) -> Result<Vec<String>
         None => engine.database.next_id_range(spec.tenant.clone()).await?,
     };
     let number = engine.database.next_revision(spec.tenant.clone()).await?;
-    let set = render_for(engine, spec, RevisionNumber(number), &image, range)?;
+    let versions = secrets::planned(engine, spec).await?.versions;
+    let number = RevisionNumber(number);
+    let set = render_for(engine, spec, number, &image, &versions, range)?;
     engine
         .installer
         .check(spec.tenant.clone(), set.clone(), None)
@@ -183,13 +197,15 @@ pub(super) fn render_for(
     spec: &ResolvedSpec,
     number: RevisionNumber,
     image: &ImageId,
+    versions: &SecretVersions,
     range: IdRange,
 ) -> Result<UnitSet, OperationError> {
     let facts = HostFacts {
         allow_missing_controllers: engine.settings().allow_missing_controllers,
         ..engine.facts.clone()
     };
-    render(spec, number, image, range, &facts, &engine.layout).map_err(|error| {
+    let layout = &engine.layout;
+    render(spec, number, image, versions, range, &facts, layout).map_err(|error| {
         OperationError::Limits {
             tenant: spec.tenant.clone(),
             reason: error.to_string(),

@@ -8,6 +8,7 @@ use crate::reconcile::blocking;
 use crate::reconcile::converge::converge;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::run::Run;
+use crate::secrets::erase_secrets;
 use crate::state::Wanted;
 
 /// Removes a tenant. Run again, it finds less to do.
@@ -26,6 +27,8 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         {
             let directory = directory.clone();
             blocking(move || dirs::remove_tree(&directory)).await?;
+            let (layout, tenant) = (engine.layout.clone(), tenant.clone());
+            blocking(move || erase_secrets(&layout, &tenant)).await?;
         }
     } else {
         // Neither may outlive the units: a tenant that is applied again starts unheld.

@@ -1,0 +1,98 @@
+//! Whether a secret has the value that a spec wants, or needs a new one. Pure.
+
+use super::error::SecretError;
+use super::vault::StoredVersion;
+use crate::tenant::{MAX_SECRETS_TOTAL, SecretSource, SecretVersion, TenantId};
+
+/// What an apply has to do for one secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: this version is it.
+    Have(SecretVersion),
+    /// A value is to be made or asked for.
+    Make,
+    /// Somebody has to give a value.
+    Missing,
+}
+
+/// What `source` needs where `newest` is the newest version there is.
+///
+/// A reference is asked once and its answer kept, as an image is: an apply of an unchanged spec asks nobody, and
+/// `rotate` asks again. Another reference is another value.
+pub fn need(source: &SecretSource, newest: Option<&StoredVersion>) -> Need {
+    match (source, newest) {
+        (SecretSource::Given | SecretSource::Generated(_), Some(version)) => {
+            Need::Have(version.number)
+        }
+        (SecretSource::Reference(_), Some(version)) if version.record.source == *source => {
+            Need::Have(version.number)
+        }
+        (SecretSource::Given, None) => Need::Missing,
+        (SecretSource::Generated(_), None) | (SecretSource::Reference(_), _) => Need::Make,
+    }
+}
+
+/// Whether values of these lengths fit into one unit.
+pub fn fits(tenant: &TenantId, lengths: impl Iterator<Item = u64>) -> Result<(), SecretError> {
+    let bytes = lengths.fold(0_u64, u64::saturating_add);
+    if bytes <= MAX_SECRETS_TOTAL {
+        return Ok(());
+    }
+    Err(SecretError::Total {
+        tenant: tenant.clone(),
+        bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::vault::VersionRecord;
+    use super::*;
+    use crate::tenant::Generate;
+
+    fn source(text: &str) -> SecretSource {
+        match text {
+            "given" => SecretSource::Given,
+            "generated" => SecretSource::Generated(Generate::Hex32),
+            reference => SecretSource::Reference(reference.parse().unwrap()),
+        }
+    }
+
+    #[rstest]
+    #[case("given", None, Need::Missing)]
+    #[case("given", Some("given"), Need::Have(SecretVersion(3)))]
+    #[case("given", Some("op://a/b/c"), Need::Have(SecretVersion(3)))]
+    #[case("generated", None, Need::Make)]
+    #[case("generated", Some("given"), Need::Have(SecretVersion(3)))]
+    #[case("op://a/b/c", None, Need::Make)]
+    #[case("op://a/b/c", Some("op://a/b/c"), Need::Have(SecretVersion(3)))]
+    #[case("op://a/b/c", Some("op://a/b/d"), Need::Make)]
+    #[case("op://a/b/c", Some("given"), Need::Make)]
+    fn a_value_is_made_only_where_there_is_none_of_that_source(
+        #[case] wanted: &str,
+        #[case] newest: Option<&str>,
+        #[case] expected: Need,
+    ) {
+        let newest = newest.map(|from| StoredVersion {
+            number: SecretVersion(3),
+            record: VersionRecord {
+                made_at: jiff::Timestamp::UNIX_EPOCH,
+                actor: "root".to_owned(),
+                source: source(from),
+                bytes: 1,
+                recipients: Vec::new(),
+            },
+        });
+        assert_eq!(need(&source(wanted), newest.as_ref()), expected);
+    }
+
+    #[test]
+    fn what_systemd_would_refuse_is_refused_before() {
+        let tenant = "acme".parse().unwrap();
+        assert!(fits(&tenant, [MAX_SECRETS_TOTAL].into_iter()).is_ok());
+        assert!(fits(&tenant, [MAX_SECRETS_TOTAL, 1].into_iter()).is_err());
+        assert!(fits(&tenant, [u64::MAX, u64::MAX].into_iter()).is_err());
+    }
+}
