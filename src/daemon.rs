@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::node::fitness::{self, Unfit};
 use crate::node::{NodeSettings, SettingsError};
 use crate::reconcile::{
-    Engine, OperationError, backup_timer, containers, drift, specs_dir, supervisor,
+    Engine, OperationError, backup_timer, containers, drift, specs_dir, supervisor, tend,
 };
 use crate::state::{Database, Operation, OperationStatus, StateError};
 
@@ -156,6 +156,7 @@ async fn until_asked_to_end(engine: &Arc<Engine>) -> Result<(), DaemonError> {
                         tracing::warn!(error = &error as &dyn std::error::Error, "look failed");
                     }
                 }
+                tend(engine, pings).await;
                 notify(&[NotifyState::Watchdog, NotifyState::Status(&status_line(engine).await)]);
             }
         }

@@ -196,6 +196,16 @@ impl Layout {
         self.run_dir().join("drill.lock")
     }
 
+    /// Where releases of a tenant, and secrets of a tenant, are kept outside its own directory.
+    pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 2] {
+        ["releases", "secrets"].map(|kind| self.data_dir().join(kind).join(tenant.as_str()))
+    }
+
+    /// Where journald keeps logs, each namespace's in `MACHINE-ID.NAMESPACE` below.
+    pub fn journals(&self) -> [Utf8PathBuf; 2] {
+        [self.at("var/log/journal"), self.at("run/log/journal")]
+    }
+
     /// Exists while the tenant is held (stopped or suspended on purpose).
     pub fn held_file(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.tenant_dir(tenant).join("held")
@@ -246,6 +256,16 @@ impl Layout {
     /// The record of an agent that was asked to keep its files in order for a backup.
     pub fn quiesce_file(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.run_dir().join("quiesced").join(tenant.as_str())
+    }
+
+    /// Reports of agents that do not answer their live probes.
+    pub fn health_dir(&self) -> Utf8PathBuf {
+        self.run_dir().join("health")
+    }
+
+    /// The report of one agent; exists while it does not answer.
+    pub fn health_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.health_dir().join(tenant.as_str())
     }
 
     /// The tenant's network namespace.

@@ -13,6 +13,7 @@ pub mod failpoint;
 #[cfg(test)]
 mod fuzz;
 pub mod gateway;
+pub mod health;
 pub mod host;
 pub mod layout;
 pub mod node;

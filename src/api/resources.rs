@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::usage::{Promised, StorageUsage};
 use crate::protect::{Checks, Kept};
 use crate::state::{Operation, OperationId, Wanted};
+use crate::tenant::FailureCause;
 
 /// One tenant in a list.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -21,6 +22,21 @@ pub struct TenantSummary {
     pub state: String,
     /// Why, where that needs saying.
     pub reason: Option<String>,
+    /// The cause of a failure.
+    #[serde(default)]
+    pub cause: Option<FailureCause>,
+    /// When tenantd tries by itself to start it again.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_try: Option<Timestamp>,
+    /// Since when nothing new is tried, for too many rollbacks; `start` or `apply --force` ends that.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub breaker_open_since: Option<Timestamp>,
+    /// From when a terminated tenant is erased.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub erase_at: Option<Timestamp>,
     /// What the operator wants of it.
     pub wanted: Wanted,
     /// Its template.
@@ -79,6 +95,30 @@ pub struct TenantDetail {
     pub operations: Vec<Operation>,
     /// Newest last.
     pub history: Vec<HistoryLine>,
+    /// The last changes of its state, newest first.
+    #[serde(default)]
+    pub transitions: Vec<TransitionLine>,
+}
+
+/// One change of a tenant's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TransitionLine {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What happened: the edge's word in the diagram of states.
+    pub edge: String,
+    /// The state before.
+    pub from: String,
+    /// The state after.
+    pub to: String,
+    /// The cause of a failure.
+    pub cause: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
 }
 
 /// What a container uses.
@@ -207,6 +247,9 @@ pub struct ApplyRequest {
     /// Kept with the revisions.
     #[serde(default)]
     pub message: Option<String>,
+    /// Try images that have failed before, and although the breaker is open.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A document and where it came from.

@@ -27,6 +27,7 @@ pub async fn run(client: &Client, console: Console, args: ApplyArgs) -> Result<(
         documents: read_all(&args.paths)?,
         dry_run: args.dry_run,
         pull: args.pull,
+        force: args.force,
         message: args.message,
     };
     let answer: Value = client.post("/v1/apply", &request).await?;

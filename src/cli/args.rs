@@ -77,8 +77,10 @@ pub enum Command {
     )]
     Apply(ApplyArgs),
     /// List tenants.
-    #[command(after_help = "Example:\n  tenantd list --json | jq -r '.[].id'")]
-    List(Output),
+    #[command(
+        after_help = "Examples:\n  tenantd list --json | jq -r '.[].id'\n  tenantd list --all"
+    )]
+    List(ListArgs),
     /// Show one tenant: image, units, usage, last operations and history.
     #[command(after_help = "Example:\n  tenantd show acme")]
     Show {
@@ -120,7 +122,7 @@ pub enum Command {
     Suspend {
         #[command(flatten)]
         tenants: TenantArgs,
-        /// Why; `list` and `show` say it.
+        /// Why; `list` and `show` say it, the tenant's visitors do not hear it.
         #[arg(long, default_value = "operator")]
         reason: String,
     },
@@ -148,11 +150,21 @@ pub enum Command {
         #[command(subcommand)]
         command: SecretCommand,
     },
-    /// Remove tenants from this host; their state and backups stay.
+    /// Remove tenants from this host; `reclaim` takes it back until their plans' retention is over.
     ///
-    /// With --purge their state on this host goes as well. Backups stay in any case.
-    #[command(after_help = "Examples:\n  tenantd remove acme\n  tenantd remove acme --purge --yes")]
+    /// Units, namespaces and slices go at once. State and backups stay for the retention of the plan; then the
+    /// state is deleted, and with it what the backups can be read with. With --purge that happens now; with
+    /// --keep-backups too, the backups stay readable.
+    #[command(
+        after_help = "Examples:\n  tenantd remove acme\n  tenantd remove acme --purge --yes\n  \
+                            tenantd remove acme --purge --keep-backups --yes"
+    )]
     Remove(RemoveArgs),
+    /// Take the removal of tenants back: revision, units and state are as they were.
+    ///
+    /// Until they are erased; `tenantd list --all` says when that is.
+    #[command(after_help = "Example:\n  tenantd reclaim acme")]
+    Reclaim(TenantArgs),
     /// Back up tenants now; all of them and the node when none is named.
     ///
     /// systemd does this every hour, and when the host stops.
@@ -369,6 +381,9 @@ pub struct ApplyArgs {
     /// image that is on the host is used as it is.
     #[arg(long, conflicts_with = "dry_run")]
     pub pull: bool,
+    /// Try images that have failed these tenants before, and although a breaker is open.
+    #[arg(long)]
+    pub force: bool,
     /// A note that is kept with the revision.
     #[arg(short, long)]
     pub message: Option<String>,
@@ -382,6 +397,16 @@ pub struct ReloadArgs {
     /// Ask the images' registries again: a tag may mean another image by now.
     #[arg(long)]
     pub pull: bool,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Those that are removed and not yet erased as well.
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `units`.
@@ -429,9 +454,12 @@ pub struct DiffArgs {
 pub struct RemoveArgs {
     #[command(flatten)]
     pub tenants: TenantArgs,
-    /// Delete their state on this host as well.
+    /// Erase them now: their state on this host, and what their backups can be read with.
     #[arg(long)]
     pub purge: bool,
+    /// Leave the backups readable.
+    #[arg(long, requires = "purge")]
+    pub keep_backups: bool,
     /// Do not ask before purging.
     #[arg(long, requires = "purge")]
     pub yes: bool,

@@ -99,6 +99,7 @@ fn done(kind: OperationKind) -> &'static str {
         OperationKind::Suspend => "suspended",
         OperationKind::Resume => "resumed",
         OperationKind::Remove => "removed",
+        OperationKind::Reclaim => "reclaimed",
         OperationKind::Backup => "backed up",
         OperationKind::Restore => "restored",
         OperationKind::Reconcile => "put right",

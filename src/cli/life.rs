@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`, `suspend`, `resume`, `remove`: one verb on one or more tenants.
+//! `start`, `stop`, `restart`, `suspend`, `resume`, `remove`, `reclaim`: one verb on one or more tenants.
 
 use serde_json::json;
 
@@ -28,9 +28,13 @@ pub enum Verb {
     Resume,
     /// `remove`.
     Remove {
-        /// The state as well.
+        /// Erased now.
         purge: bool,
+        /// All but the backups.
+        keep_backups: bool,
     },
+    /// `reclaim`.
+    Reclaim,
     /// `backup`.
     Backup,
 }
@@ -51,8 +55,13 @@ impl Verb {
                 };
                 client.post(&path("suspend"), &request).await
             }
-            Self::Remove { purge } => {
-                let path = format!("/v1/tenants/{tenant}?purge={purge}");
+            Self::Reclaim => client.post(&path("reclaim"), &none).await,
+            Self::Remove {
+                purge,
+                keep_backups,
+            } => {
+                let path =
+                    format!("/v1/tenants/{tenant}?purge={purge}&keep_backups={keep_backups}");
                 client.delete(&path).await
             }
         }
@@ -95,21 +104,49 @@ pub async fn ask_all(
 pub async fn remove(client: &Client, console: Console, args: RemoveArgs) -> Result<(), CliError> {
     let tenants = &args.tenants.tenants;
     if args.purge && !args.yes {
-        confirm(tenants)?;
+        confirm(tenants, args.keep_backups)?;
     }
-    let verb = Verb::Remove { purge: args.purge };
-    run(client, console, verb, tenants).await
+    let verb = Verb::Remove {
+        purge: args.purge,
+        keep_backups: args.keep_backups,
+    };
+    let (ended, failures) = ask_all(client, console, verb, tenants).await?;
+    for operation in &ended {
+        if let Some(told) = removal_note(operation) {
+            console.tell(&told);
+        }
+    }
+    output::all_well(failures, tenants.len())
+}
+
+/// What is left of a tenant that was removed, and until when.
+fn removal_note(operation: &Operation) -> Option<String> {
+    let (tenant, outcome) = (operation.tenant.as_ref()?, operation.outcome.as_ref()?);
+    if let Some(at) = outcome["erase-at"].as_str() {
+        return Some(format!(
+            "{tenant}: its state and backups stay until {at}; `tenantd reclaim {tenant}` takes it back\n"
+        ));
+    }
+    (outcome["backups"] == "erasure pending").then(|| {
+        format!(
+            "{tenant}: erasure pending: the store still has what its backups are read with; \
+             `tenantd keys erase {tenant} --credentials FILE` ends that\n"
+        )
+    })
 }
 
 /// Lets the operator type the tenants' names.
-fn confirm(tenants: &[TenantId]) -> Result<(), CliError> {
+fn confirm(tenants: &[TenantId], keep_backups: bool) -> Result<(), CliError> {
     let names: Vec<_> = tenants.iter().map(TenantId::as_str).collect();
     let names = names.join(" ");
+    let backups = if keep_backups {
+        "Backups stay."
+    } else {
+        "Nobody can read its backups then, for ever."
+    };
     confirm_by_typing(
         &names,
-        &format!("This deletes the state of {names} on this host. Backups stay."),
-        format!(
-            "--purge deletes the state of {names}; without a terminal to ask on, give --yes as well"
-        ),
+        &format!("This deletes the state of {names} on this host. {backups}"),
+        format!("--purge erases {names}; without a terminal to ask on, give --yes as well"),
     )
 }

@@ -107,7 +107,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
     done(match command {
         Command::Exec(args) => return exec::run(client, args).await,
         Command::Apply(args) => apply::run(client, console, args).await,
-        Command::List(output) => tenants::list(client, console, output).await,
+        Command::List(args) => tenants::list(client, console, args).await,
         Command::Show { tenant, output } => tenants::show(client, console, &tenant, output).await,
         Command::Top(args) => top::run(client, console, args).await,
         Command::Units(args) => tenants::units(client, console, args).await,
@@ -122,6 +122,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
             secret::run(client, console, &Layout::default(), command).await
         }
         Command::Remove(args) => life::remove(client, console, args).await,
+        Command::Reclaim(tenants) => all(Verb::Reclaim, tenants).await,
         Command::Logs(args) => logs::run(client, console, args).await,
         Command::Backup(args) => backup::backup(client, console, args).await,
         Command::Snapshots(args) => backup::snapshots(client, console, args).await,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::api::{HistoryLine, StorageUsage, TenantDetail, TenantSummary, Usage};
+use crate::api::{HistoryLine, StorageUsage, TenantDetail, TenantSummary, TransitionLine, Usage};
 use crate::protect::{CheckOutcome, Checked, Checks};
 use crate::state::{Operation, OperationId, OperationKind, OperationStatus, Wanted};
 
@@ -52,6 +52,10 @@ pub fn running(id: &str) -> TenantSummary {
         id: id.to_owned(),
         state: "running".to_owned(),
         reason: None,
+        cause: None,
+        next_try: None,
+        breaker_open_since: None,
+        erase_at: None,
         wanted: Wanted::Running,
         template: Some("openclaw".to_owned()),
         plan: Some("pro".to_owned()),
@@ -103,10 +107,30 @@ pub fn detail() -> TenantDetail {
         container_ending: Some("it ended with exit code 1".to_owned()),
         operations: vec![succeeded("acme"), failed("acme")],
         history: vec![HistoryLine {
-            at: at("2026-05-04T11:57:03Z"),
-            actor: "tenantd".to_owned(),
-            action: "starting -> running".to_owned(),
-            detail: Some("the agent answers".to_owned()),
+            at: at("2026-05-04T11:57:00Z"),
+            actor: "root".to_owned(),
+            action: "wanted: running".to_owned(),
+            detail: None,
         }],
+        transitions: vec![
+            TransitionLine {
+                at: at("2026-05-04T11:57:03Z"),
+                actor: "tenantd".to_owned(),
+                edge: "ready".to_owned(),
+                from: "restarting".to_owned(),
+                to: "running".to_owned(),
+                cause: None,
+                reason: None,
+            },
+            TransitionLine {
+                at: at("2026-05-04T11:57:01Z"),
+                actor: "tenantd".to_owned(),
+                edge: "restart".to_owned(),
+                from: "running".to_owned(),
+                to: "restarting".to_owned(),
+                cause: Some("unhealthy".to_owned()),
+                reason: Some("3 live probes in a row failed".to_owned()),
+            },
+        ],
     }
 }

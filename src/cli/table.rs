@@ -54,7 +54,7 @@ pub fn state(state: &str) -> Cell {
     match state {
         "running" => cell.fg(Color::Green),
         "failed" => cell.fg(Color::Red),
-        "restarting" | "suspended" => cell.fg(Color::Yellow),
+        "restarting" | "suspended" | "terminated" => cell.fg(Color::Yellow),
         _ => cell,
     }
 }

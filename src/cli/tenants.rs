@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::args::{Output, UnitsArgs};
+use super::args::{ListArgs, Output, UnitsArgs};
 use super::client::Client;
 use super::console::{Console, Paint};
 use super::error::CliError;
@@ -14,14 +14,21 @@ use super::human::{age, bytes, length};
 use super::output::show as print;
 use super::patch::{coloured, ended, patch};
 use super::table::{Table, cell, maybe, state};
-use crate::api::{RenderedFile, StorageUsage, TenantDetail, TenantSummary, TenantUnits};
+use crate::api::{
+    HistoryLine, RenderedFile, StorageUsage, TenantDetail, TenantSummary, TenantUnits,
+};
 use crate::host::clock;
 use crate::protect::{CheckOutcome, Kept};
-use crate::tenant::TenantId;
+use crate::tenant::{FailureCause, TenantId};
 
 /// `list`.
-pub async fn list(client: &Client, console: Console, output: Output) -> Result<(), CliError> {
-    print(client, console, "/v1/tenants", output.json, |tenants| {
+pub async fn list(client: &Client, console: Console, args: ListArgs) -> Result<(), CliError> {
+    let path = if args.all {
+        "/v1/tenants?all=true"
+    } else {
+        "/v1/tenants"
+    };
+    print(client, console, path, args.output.json, |tenants| {
         listed(tenants, clock::now(), console.out)
     })
     .await
@@ -87,13 +94,38 @@ fn note(tenant: &TenantSummary, now: Timestamp) -> String {
     let notes: Vec<_> = tenant
         .reason
         .iter()
-        .cloned()
+        .map(|reason| caused(tenant.cause, reason))
+        .chain(plans(tenant))
         .chain(tenant.checks.failures())
         .chain(tenant.kept.as_ref().map(|kept| kept_note(kept, now)))
         .chain(storage.map(|percent| format!("storage is {percent} % full")))
         .chain(unenforced)
         .collect();
     notes.join("; ")
+}
+
+/// A reason under the name of its cause.
+fn caused(cause: Option<FailureCause>, reason: &str) -> String {
+    cause.map_or_else(|| reason.to_owned(), |cause| format!("{cause}: {reason}"))
+}
+
+/// What tenantd is going to do about it, or not.
+fn plans(tenant: &TenantSummary) -> Vec<String> {
+    let next_try = tenant
+        .next_try
+        .map(|at| format!("next try at {}", second(at)));
+    let breaker = tenant
+        .breaker_open_since
+        .map(|since| format!("breaker open: too many rollbacks since {}", second(since)));
+    let erased = tenant
+        .erase_at
+        .map(|at| format!("erased after {}", second(at)));
+    [next_try, breaker, erased].into_iter().flatten().collect()
+}
+
+/// A time, to the second.
+fn second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// What a restore has left, and that it takes room.
@@ -127,9 +159,30 @@ fn shown(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
         }
         let _ = write!(text, "\n{}", table.render());
     }
-    if !tenant.history.is_empty() {
+    if !tenant.transitions.is_empty() {
+        let mut table = Table::new(
+            &["STATES", "BY", "EDGE", "FROM", "TO", "CAUSE", "WHY"],
+            paint,
+        );
+        for line in tenant.transitions.iter().rev() {
+            table.row(vec![
+                cell(age(now, line.at)),
+                cell(&line.actor),
+                cell(&line.edge),
+                cell(&line.from),
+                cell(&line.to),
+                maybe(line.cause.as_ref()),
+                cell(line.reason.as_deref().unwrap_or_default()),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table.render());
+    }
+    // Changes of state are shown above, with what else is known of each.
+    let is_other = |line: &&HistoryLine| !line.action.contains(" -> ");
+    let history: Vec<_> = tenant.history.iter().filter(is_other).collect();
+    if !history.is_empty() {
         let mut table = Table::new(&["HISTORY", "BY", "WHAT", "WHY"], paint);
-        for line in &tenant.history {
+        for line in history {
             table.row(vec![
                 cell(age(now, line.at)),
                 cell(&line.actor),
@@ -157,6 +210,30 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
     fact("State", state(&summary.state));
     if let Some(reason) = &summary.reason {
         fact("Reason", cell(reason));
+    }
+    if let Some(cause) = summary.cause {
+        fact("Cause", cell(cause));
+    }
+    if let Some(at) = summary.next_try {
+        fact("Next try", cell(second(at)));
+    }
+    if let Some(since) = summary.breaker_open_since {
+        let id = &summary.id;
+        let told = format!(
+            "open: too many rollbacks since {}; `tenantd start {id}` or `apply --force` closes it",
+            second(since)
+        );
+        fact("Breaker", cell(told));
+    }
+    if let Some(at) = summary.erase_at {
+        let id = &summary.id;
+        fact(
+            "Erased after",
+            cell(format!(
+                "{}; `tenantd reclaim {id}` takes the removal back",
+                second(at)
+            )),
+        );
     }
     fact("Since", cell(age(now, summary.since)));
     fact("Template", maybe(summary.template.as_ref()));
@@ -292,7 +369,9 @@ mod tests {
             samples::running("acme"),
             TenantSummary {
                 state: "failed".to_owned(),
-                reason: Some("it ended with 78".to_owned()),
+                reason: Some("it ended with 3; restarted 5 times".to_owned()),
+                cause: Some(FailureCause::CrashLoop),
+                next_try: Some(samples::at("2026-05-04T12:05:00Z")),
                 last_backup: None,
                 unenforced: vec!["memory".to_owned(), "cpu".to_owned()],
                 ..samples::running("a-longer-name")
@@ -305,6 +384,12 @@ mod tests {
                 plan: None,
                 revision: None,
                 ..samples::running("foo-bar")
+            },
+            TenantSummary {
+                state: "terminated".to_owned(),
+                wanted: Wanted::Removed,
+                erase_at: Some(samples::at("2026-05-18T12:00:00Z")),
+                ..samples::running("gone")
             },
         ];
         insta::assert_snapshot!(listed(tenants, samples::now(), PLAIN));

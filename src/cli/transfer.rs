@@ -103,6 +103,7 @@ pub async fn import(
         }],
         dry_run: true,
         pull: false,
+        force: false,
         message: Some(format!(
             "imported from {}, of {}",
             archive.about.host, archive.about.taken_at

@@ -147,20 +147,49 @@ pub async fn post(target: &Target, path: &str, limit: Duration) -> Result<(), Un
         path: path.to_owned(),
         json: false,
     };
-    tokio::time::timeout(limit, connect(target, &request, Method::POST))
-        .await
-        .unwrap_or_else(|_| {
-            Err(Unready::Silent {
-                target: target.clone(),
-                path: path.to_owned(),
-                limit,
-            })
-        })
+    within(
+        limit,
+        target,
+        &request,
+        connect(target, &request, Method::POST),
+    )
+    .await
 }
 
 /// Asks once, with `GET`. Ready means a 2xx status and, where the probe says so, a JSON body.
 pub async fn ask(target: &Target, probe: &HttpProbe, limit: Duration) -> Result<(), Unready> {
-    tokio::time::timeout(limit, connect(target, probe, Method::GET))
+    within(limit, target, probe, connect(target, probe, Method::GET)).await
+}
+
+/// As [`ask`], over a connection that is there already.
+pub async fn ask_over(
+    stream: std::net::TcpStream,
+    target: &Target,
+    probe: &HttpProbe,
+    limit: Duration,
+) -> Result<(), Unready> {
+    let unreachable = |source| Unready::Unreachable {
+        target: target.clone(),
+        source,
+    };
+    stream.set_nonblocking(true).map_err(unreachable)?;
+    let stream = TcpStream::from_std(stream).map_err(unreachable)?;
+    within(
+        limit,
+        target,
+        probe,
+        exchange(stream, target, probe, Method::GET),
+    )
+    .await
+}
+
+async fn within(
+    limit: Duration,
+    target: &Target,
+    probe: &HttpProbe,
+    answer: impl Future<Output = Result<(), Unready>>,
+) -> Result<(), Unready> {
+    tokio::time::timeout(limit, answer)
         .await
         .unwrap_or_else(|_| {
             Err(Unready::Silent {

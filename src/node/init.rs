@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::backup_settings::BackupSettings;
+use super::failure_settings::FailureSettings;
 use super::fitness::Unfit;
 use super::keys::{KeyFiles, NodeKeyError};
 use super::restore_settings::RestoreSettings;
@@ -170,6 +171,7 @@ pub fn init(
         backup: BackupSettings::default(),
         restore: RestoreSettings::default(),
         capacity: super::CapacitySettings::default(),
+        failure: FailureSettings::default(),
         retention: RetentionSettings::default(),
         secrets: SecretSettings::default(),
         keys: KeySettings {

@@ -4,6 +4,7 @@
 mod backup_settings;
 pub mod capacity;
 pub mod doctor;
+mod failure_settings;
 pub mod fitness;
 mod init;
 mod keys;
@@ -14,6 +15,7 @@ mod settings;
 
 pub use backup_settings::BackupSettings;
 pub use capacity::{CapacitySettings, OnOvercommit};
+pub use failure_settings::FailureSettings;
 pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
 pub use restore_settings::{Moment, RestoreSettings};

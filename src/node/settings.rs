@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup_settings::BackupSettings;
 use super::capacity::CapacitySettings;
+use super::failure_settings::FailureSettings;
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use super::secret_settings::SecretSettings;
@@ -31,6 +32,9 @@ pub struct NodeSettings {
     /// How often snapshots are made.
     #[serde(default)]
     pub backup: BackupSettings,
+    /// What is done about agents that fail.
+    #[serde(default)]
+    pub failure: FailureSettings,
     /// How new a snapshot must be to be restored without anybody naming it.
     #[serde(default)]
     pub restore: RestoreSettings,
@@ -253,6 +257,14 @@ pub enum SettingsError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// It would try again without a pause, or never.
+    #[error("{path}: [failure] cannot be used: {fault}")]
+    Failure {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// It names nobody who could read the backups.
     #[error("{path}: keys.recipients is empty, so nobody could ever read a backup")]
     NoRecipient {
@@ -274,6 +286,10 @@ impl NodeSettings {
         if let Some(fault) = settings.backup.fault() {
             let path = path.clone();
             return Err(SettingsError::Backup { path, fault });
+        }
+        if let Some(fault) = settings.failure.fault() {
+            let path = path.clone();
+            return Err(SettingsError::Failure { path, fault });
         }
         if let Some(fault) = settings.retention.fault() {
             let path = path.clone();
@@ -335,6 +351,7 @@ impl NodeSettings {
              [backup]\n\
              {backup}\
              {restore}\
+             {failure}\
              \n\
              # What `tenantd prune` keeps: all `within` this time before the newest, and the first of so\n\
              # many hours, days, weeks, months and years. Nothing goes sooner than `grace`.\n\
@@ -357,6 +374,7 @@ impl NodeSettings {
             backup = self.backup.to_toml(),
             capacity = self.capacity.to_toml(),
             restore = self.restore.to_toml(),
+            failure = self.failure.to_toml(),
             retention = self.retention.to_toml(),
             secrets = self.secrets.to_toml(),
             root = quoted(&self.keys.root),
@@ -394,6 +412,10 @@ mod tests {
             capacity: CapacitySettings {
                 on_overcommit: crate::node::OnOvercommit::Refuse,
                 ..CapacitySettings::default()
+            },
+            failure: FailureSettings {
+                rollbacks: 5,
+                ..FailureSettings::default()
             },
             restore: RestoreSettings {
                 max_age: Some("3d".parse().unwrap()),

@@ -234,7 +234,6 @@ pub async fn erase_keys(
     if state.exists() {
         return Err(ProtectError::StateLeft(tenant.clone(), state));
     }
-    let store = open_collector(store)?;
     let spec = local_spec(layout, tenant.as_str())?;
     let begun = erasures(layout)?;
     let begun = begun.into_iter().rev().find(|one| one.tenant == *tenant);
@@ -255,6 +254,8 @@ pub async fn erase_keys(
         // With it go the host's copy of the keys and every way to write on.
         dirs::remove_tree(&layout.repository_dir(tenant.as_str()))?;
     }
+    // After the record: a store that cannot be used now is one to go on with later.
+    let store = open_collector(store)?;
     let removal = backup::erase(&store, erasure.repository, dry_run).await?;
     if removal.is_complete() {
         erasure.status = ErasureStatus::Erased;
@@ -264,6 +265,47 @@ pub async fn erase_keys(
         record(layout, &erasure)?;
     }
     Ok(erasure)
+}
+
+/// Goes on with every erasure that is pending; the first trouble of each is logged and leaves it pending.
+/// Returns those that are pending still.
+pub async fn go_on_erasing(
+    layout: &Layout,
+    store: &StoreSettings,
+) -> Result<Vec<Erasure>, ProtectError> {
+    let pending = pending_erasures(layout)?;
+    if pending.is_empty() {
+        return Ok(pending);
+    }
+    let store = open_collector(store)?;
+    let mut left = Vec::new();
+    for mut erasure in pending {
+        // By the prefix: a tenant that has come back under the same name has another repository.
+        match backup::erase(&store, erasure.repository, false).await {
+            Ok(removal) => {
+                if removal.is_complete() {
+                    erasure.status = ErasureStatus::Erased;
+                }
+                erasure.last = Some(removal);
+                record(layout, &erasure)?;
+            }
+            Err(error) => {
+                let tenant = &erasure.tenant;
+                tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "its keys are not erased yet");
+            }
+        }
+        if erasure.status == ErasureStatus::Pending {
+            left.push(erasure);
+        }
+    }
+    Ok(left)
+}
+
+/// Erasures that are not done.
+pub fn pending_erasures(layout: &Layout) -> Result<Vec<Erasure>, ProtectError> {
+    let mut erasures = erasures(layout)?;
+    erasures.retain(|erasure| erasure.status == ErasureStatus::Pending);
+    Ok(erasures)
 }
 
 fn record_file(layout: &Layout, repository: BucketPrefix) -> Utf8PathBuf {

@@ -45,7 +45,7 @@ pub use inspect::{ListedFile, Listing, list_files};
 pub use kept::{Kept, give_up, kept, put_back};
 pub use keys::{
     Erasure, ErasureStatus, KeyReport, NodeKeyReport, RepositoryReport, Rotated, erase_keys,
-    rotate_keys, show_keys,
+    go_on_erasing, pending_erasures, rotate_keys, show_keys,
 };
 pub use last_good::last_backup;
 pub use newest::{Newest, is_fault, note_drill};

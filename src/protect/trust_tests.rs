@@ -85,6 +85,7 @@ impl Operator {
             backup: BackupSettings::default(),
             restore: RestoreSettings::default(),
             capacity: crate::node::CapacitySettings::default(),
+            failure: crate::node::FailureSettings::default(),
             retention: RetentionSettings::default(),
             secrets: SecretSettings::default(),
             keys: KeySettings {

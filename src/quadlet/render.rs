@@ -149,6 +149,7 @@ fn runtime_json(
         port: spec.port,
         start_probe: spec.start_probe.http.clone(),
         start_timeout_seconds: spec.start_probe.timeout.seconds(),
+        live_probe: spec.live_probe.clone(),
         wake: spec.wake,
         state: spec.state.clone(),
         quiesce: spec.quiesce.clone(),

@@ -14,6 +14,7 @@ use super::observe::drift;
 use super::run::Run;
 use super::view::is_about_to_restart;
 use crate::failpoint;
+use crate::gateway::ingress::Held;
 use crate::host::podman::PodmanError;
 use crate::host::probe::{self, Target};
 use crate::host::systemd::{ActiveState, JobResult, LoadState, UnitStatus};
@@ -198,11 +199,13 @@ async fn take(
     match step {
         Step::Hold => {
             let path = engine.layout.held_file(tenant);
-            let because = run
-                .row()
-                .await?
-                .held_because
-                .unwrap_or_else(|| "stopped".to_owned());
+            let row = run.row().await?;
+            let held = match row.wanted {
+                Wanted::Suspended => Held::Suspended,
+                Wanted::Running | Wanted::Stopped | Wanted::Removed => Held::Stopped,
+            };
+            let because = row.held_because.map(|because| format!(": {because}"));
+            let because = format!("{}{}", held.as_str(), because.unwrap_or_default());
             blocking(move || {
                 if let Some(parent) = path.parent() {
                     dirs::make(parent, 0o700)?;

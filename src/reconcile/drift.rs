@@ -11,7 +11,7 @@ use super::observe::UnitDir;
 use crate::host::systemd::ActiveState;
 use crate::quadlet::UnitSet;
 use crate::state::{Operation, OperationKind, Wanted};
-use crate::tenant::TenantId;
+use crate::tenant::{TenantId, TenantState};
 
 /// Who the audit log names for repairs.
 const ACTOR: &str = "tenantd";
@@ -26,13 +26,15 @@ pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationErr
         let Some(number) = row.current_revision else {
             continue;
         };
-        if engine.is_busy(&row.id) {
+        // What is terminated has no units, and what has failed is started when its time has come.
+        if engine.is_busy(&row.id) || row.wanted == Wanted::Removed {
             continue;
         }
         let Some(stored) = engine.database.revision(row.id.clone(), number).await? else {
             continue;
         };
         let down = row.wanted == Wanted::Running
+            && row.state != TenantState::Failed
             && engine.agent_view(&row.id).active == ActiveState::Inactive;
         candidates.push((row.id, stored.unit_set, down));
     }

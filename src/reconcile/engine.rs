@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
+use super::diagnose::needs;
 use super::error::OperationError;
 use super::installer::Installer;
 use super::operations;
@@ -20,7 +21,7 @@ use super::tenant_locks::TenantLocks;
 use super::view::{UnitView, Views};
 use crate::failpoint;
 use crate::host::podman::Podman;
-use crate::host::systemd::Systemd;
+use crate::host::systemd::{ActiveState, Systemd};
 use crate::host::{clock, facts};
 use crate::layout::{Layout, UnitNames};
 use crate::node::NodeSettings;
@@ -130,6 +131,14 @@ impl Engine {
         self.nearly_full
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something that a tenant's agent needs has failed, so that systemd does not start it.
+    pub(super) fn has_failed_dependency(&self, tenant: &TenantId) -> bool {
+        let views = self.views();
+        needs(tenant)
+            .iter()
+            .any(|unit| views.get(unit).active == ActiveState::Failed)
     }
 
     /// The picture of all units.

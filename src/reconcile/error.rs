@@ -7,13 +7,14 @@ use axum::http::StatusCode;
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
 
+use super::verbs::Refusal;
 use crate::api::Problem;
 use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
 use crate::quadlet::validate::ValidateError;
 use crate::secrets::SecretError;
-use crate::state::{OperationId, StateError};
-use crate::tenant::{self, ImageRef, TenantId};
+use crate::state::{OperationId, OperationKind, StateError, TenantRow};
+use crate::tenant::{self, ImageId, ImageRef, TenantId, TenantState};
 
 /// Why an operation was refused or has failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,62 @@ pub enum OperationError {
         tenant: TenantId,
         /// Why.
         because: String,
+    },
+    /// A terminated tenant was to be something else than reclaimed or purged.
+    #[error(
+        "tenant {tenant} is terminated{}; `tenantd reclaim {tenant}` takes that back, `tenantd remove {tenant} \
+         --purge` erases it now",
+        erase_at.map(|at| format!(" and will be erased after {}", day(at))).unwrap_or_default()
+    )]
+    Terminated {
+        /// The tenant.
+        tenant: TenantId,
+        /// From when it is erased.
+        erase_at: Option<Timestamp>,
+    },
+    /// A tenant that is not terminated was to be reclaimed.
+    #[error("tenant {tenant} is {state}, not terminated: there is nothing to reclaim")]
+    NotTerminated {
+        /// The tenant.
+        tenant: TenantId,
+        /// Where it is.
+        state: TenantState,
+    },
+    /// A tenant on its way in was to be something that needs its units.
+    #[error("tenant {tenant} is {state} and cannot {verb}; wait for it, or apply its spec again")]
+    NotYet {
+        /// The tenant.
+        tenant: TenantId,
+        /// Where it is.
+        state: TenantState,
+        /// What was asked.
+        verb: &'static str,
+    },
+    /// An image has failed this tenant before.
+    #[error(
+        "tenant {tenant}: image {image} failed as revision {revision} and is not tried again; give another image, \
+         or try it all the same with `tenantd apply --force`"
+    )]
+    FailedBefore {
+        /// The tenant.
+        tenant: TenantId,
+        /// The image's id.
+        image: ImageId,
+        /// The revision that was rolled back.
+        revision: u64,
+    },
+    /// Too many rollbacks in too short a time.
+    #[error(
+        "tenant {tenant}: breaker open, {rollbacks} rollbacks since {since}; nothing new is tried until \
+         `tenantd start {tenant}` or `tenantd apply --force`"
+    )]
+    BreakerOpen {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many.
+        rollbacks: usize,
+        /// When the first of them was.
+        since: Timestamp,
     },
     /// A tenant without an installed revision was to be started.
     #[error("tenant {0} has no installed revision; apply its spec again")]
@@ -242,6 +299,36 @@ impl From<StateError> for OperationError {
 }
 
 impl OperationError {
+    /// The error of a refusal.
+    pub(super) fn refused(
+        refusal: Refusal,
+        row: &TenantRow,
+        verb: OperationKind,
+        erase_at: Option<Timestamp>,
+    ) -> Self {
+        let tenant = row.id.clone();
+        match refusal {
+            Refusal::Suspended => Self::Suspended {
+                tenant,
+                because: row
+                    .held_because
+                    .clone()
+                    .unwrap_or_else(|| "operator".to_owned()),
+            },
+            Refusal::Held => Self::Held(tenant),
+            Refusal::Terminated => Self::Terminated { tenant, erase_at },
+            Refusal::NotTerminated => Self::NotTerminated {
+                tenant,
+                state: row.state,
+            },
+            Refusal::NoRevision => Self::NotYet {
+                tenant,
+                state: row.state,
+                verb: verb.as_str(),
+            },
+        }
+    }
+
     /// The stable code and the HTTP status of each error.
     pub fn code(&self) -> (&'static str, StatusCode) {
         match self {
@@ -253,6 +340,13 @@ impl OperationError {
             Self::UnknownRevision { .. } => ("revision-unknown", StatusCode::NOT_FOUND),
             Self::DefinedByFile { .. } => ("defined-by-file", StatusCode::CONFLICT),
             Self::Held(_) | Self::NoRevision(_) => ("tenant-held", StatusCode::CONFLICT),
+            Self::Terminated { .. } => ("tenant-terminated", StatusCode::CONFLICT),
+            Self::NotTerminated { .. } => ("tenant-not-terminated", StatusCode::CONFLICT),
+            Self::NotYet { .. } | Self::State(StateError::Forbidden { .. }) => {
+                ("state-forbids", StatusCode::CONFLICT)
+            }
+            Self::FailedBefore { .. } => ("image-failed-before", StatusCode::CONFLICT),
+            Self::BreakerOpen { .. } => ("breaker-open", StatusCode::CONFLICT),
             Self::Suspended { .. } => ("tenant-suspended", StatusCode::CONFLICT),
             Self::Image { .. } => ("image-unusable", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Secret(error) => error.code(),
@@ -306,6 +400,11 @@ impl OperationError {
         }
         problem
     }
+}
+
+/// A day, in UTC, for people.
+fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
 }
 
 /// An error and its causes in one line.

@@ -18,7 +18,11 @@ pub fn judge(
     held_because: Option<&str>,
     service: &UnitView,
     frozen: bool,
+    dependency_failed: bool,
 ) -> Option<Judgement> {
+    if recorded == TenantState::Terminated {
+        return None;
+    }
     let because = || held_because.map(str::to_owned);
     let judgement = match (&service.active, wanted) {
         (ActiveState::Inactive | ActiveState::Failed, Wanted::Running)
@@ -39,6 +43,11 @@ pub fn judge(
         }
         (ActiveState::Activating, _) => (TenantState::Starting, None),
         (ActiveState::Failed, _) => (TenantState::Failed, Some(ending(service))),
+        // It was never started: systemd does not start what needs something that failed.
+        (ActiveState::Inactive, Wanted::Running) if dependency_failed => (
+            TenantState::Failed,
+            Some("what it needs failed: its restore or its network namespace".to_owned()),
+        ),
         // Nobody holds it, and yet it is down: an agent that ended by itself.
         (ActiveState::Inactive, Wanted::Running) if recorded == TenantState::Running => (
             TenantState::Stopped,
@@ -164,8 +173,21 @@ mod tests {
         #[case] frozen: bool,
         #[case] expected: Option<TenantState>,
     ) {
-        let judged = judge(TenantState::Running, wanted, None, &service, frozen);
+        let judged = judge(TenantState::Running, wanted, None, &service, frozen, false);
         assert_eq!(judged.map(|(state, _)| state), expected);
+    }
+
+    #[test]
+    fn an_agent_whose_restore_failed_has_failed_and_a_terminated_tenant_is_left_alone() {
+        let down = view(ActiveState::Inactive, "dead");
+        for (recorded, expected) in [
+            (TenantState::Running, Some(TenantState::Failed)),
+            (TenantState::Stopped, Some(TenantState::Failed)),
+            (TenantState::Terminated, None),
+        ] {
+            let judged = judge(recorded, Wanted::Running, None, &down, false, true);
+            assert_eq!(judged.map(|(state, _)| state), expected);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `decide`, `judge` | pure: the next steps; where a tenant stands |
+//! | `verbs`, `diagnose`, `policy` | pure: what may be done to it; why it failed; what follows from that |
+//! | `recover` | what tenantd does by itself: tries again, erases what is due |
 //! | `engine`, `run` | operations: recorded, one at a time per tenant, taken up after a crash |
 //! | `operations/` | what each kind of operation does |
 //! | `converge`, `observe`, `installer`, `starts` | taking the steps: files, systemd, the agent |
@@ -19,6 +21,7 @@ mod capacity;
 pub mod containers;
 mod converge;
 mod decide;
+mod diagnose;
 pub mod drift;
 mod engine;
 mod error;
@@ -28,11 +31,15 @@ mod ingress;
 mod installer;
 mod judge;
 mod limits;
+#[cfg(test)]
+mod model_tests;
 mod observe;
 mod operations;
+mod policy;
 mod progress;
 mod pull;
 mod queries;
+mod recover;
 mod revisions;
 mod room;
 mod run;
@@ -42,13 +49,15 @@ mod starts;
 pub mod supervisor;
 mod tenant_locks;
 mod usage;
+mod verbs;
 mod view;
 mod watched;
 
 pub use engine::{Engine, asked};
 pub use error::OperationError;
 pub use image::Images;
-pub use operations::{ApplyJob, Identity, plan, preview, resolve_all};
+pub use operations::{ApplyJob, Identity, plan, preview, refuse, resolve_all};
+pub use recover::tend;
 
 /// Runs work that blocks (files, processes) away from the tasks that must not wait.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

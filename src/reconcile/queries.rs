@@ -9,28 +9,53 @@ use jiff::Timestamp;
 
 use super::blocking;
 use super::engine::Engine;
-use super::error::OperationError;
+use super::error::{OperationError, chain};
+use super::policy::breaker;
 use super::usage::{promised, storage};
 use crate::api::{
     Document, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
-    TenantUnits, Usage,
+    TenantUnits, TransitionLine, Usage,
 };
 use crate::host::clock;
 use crate::layout::UnitNames;
 use crate::protect;
 use crate::quadlet::{UnitFile, UnitSet};
 use crate::state::{StoredRevision, TenantRow};
-use crate::tenant::TenantId;
+use crate::tenant::{TenantId, TenantState};
+
+/// Transitions that are shown with a tenant.
+const TRANSITIONS: u32 = 10;
 
 impl Engine {
-    /// All tenants.
-    pub async fn list(&self) -> Result<Vec<TenantSummary>, OperationError> {
+    /// The tenants; with `all`, those that are terminated as well.
+    pub async fn list(&self, all: bool) -> Result<Vec<TenantSummary>, OperationError> {
         let mut summaries = Vec::new();
         for row in self.database.tenants().await? {
-            let stored = self.stored(&row).await?;
-            summaries.push(self.summary(&row, stored.as_ref()));
+            if all || row.state != TenantState::Terminated {
+                let stored = self.stored(&row).await?;
+                summaries.push(self.summary(&row, stored.as_ref()).await?);
+            }
         }
         Ok(summaries)
+    }
+
+    /// A tenant's last transitions, the newest first.
+    pub async fn transitions(
+        &self,
+        tenant: &TenantId,
+        limit: u32,
+    ) -> Result<Vec<TransitionLine>, OperationError> {
+        let transitions = self.database.transitions(tenant.clone(), limit).await?;
+        let lines = transitions.into_iter().map(|transition| TransitionLine {
+            at: transition.at,
+            actor: transition.actor,
+            edge: transition.edge,
+            from: transition.from,
+            to: transition.to,
+            cause: transition.cause,
+            reason: transition.reason,
+        });
+        Ok(lines.collect())
     }
 
     /// Everything about one tenant.
@@ -66,7 +91,7 @@ impl Engine {
         // Before the next await: the lock is not one to hold across it.
         let container_ending = self.views().ending(tenant).map(str::to_owned);
         Ok(TenantDetail {
-            summary: self.summary(&row, stored.as_ref()),
+            summary: self.summary(&row, stored.as_ref()).await?,
             good_revision: row.good_revision,
             source: row.source.clone(),
             image_id: stored.map(|stored| stored.revision.image.to_string()),
@@ -81,6 +106,7 @@ impl Engine {
                 .recent_operations(Some(tenant.clone()), 5)
                 .await?,
             history: history.collect(),
+            transitions: self.transitions(tenant, TRANSITIONS).await?,
         })
     }
 
@@ -196,7 +222,25 @@ impl Engine {
                 )
             }));
         }
+        warnings.extend(self.erasure_warnings().await?);
         Ok(warnings)
+    }
+
+    /// Tenants that are gone and whose backups can still be read.
+    async fn erasure_warnings(&self) -> Result<Vec<String>, OperationError> {
+        let layout = self.layout.clone();
+        let pending = blocking(move || protect::pending_erasures(&layout))
+            .await
+            .map_err(|error| OperationError::Backup(chain(&error)))?;
+        let warnings = pending.into_iter().map(|erasure| {
+            let tenant = erasure.tenant;
+            format!(
+                "{tenant}: erasure pending since {}: the store still has what its backups are read with; \
+                 `tenantd keys erase {tenant} --credentials FILE` with a key that may delete ends that",
+                erasure.asked_at
+            )
+        });
+        Ok(warnings.collect())
     }
 
     pub(super) async fn stored(
@@ -209,13 +253,32 @@ impl Engine {
         Ok(self.database.revision(row.id.clone(), number).await?)
     }
 
-    fn summary(&self, row: &TenantRow, stored: Option<&StoredRevision>) -> TenantSummary {
+    async fn summary(
+        &self,
+        row: &TenantRow,
+        stored: Option<&StoredRevision>,
+    ) -> Result<TenantSummary, OperationError> {
+        let (database, id) = (&self.database, || row.id.clone());
+        let next_try = match row.state {
+            TenantState::Failed => database.retry(id()).await?.next_try,
+            _ => None,
+        };
+        let erase_at = match row.state {
+            TenantState::Terminated => database.ending(id()).await?.and_then(|e| e.erase_at),
+            _ => None,
+        };
+        let rollbacks = database.rollbacks(id()).await?;
+        let open = breaker(&rollbacks, &self.settings().failure);
         let spec = stored.map(|stored| &stored.revision.resolved);
         let missing = self.facts.missing_controllers();
-        TenantSummary {
+        Ok(TenantSummary {
             id: row.id.to_string(),
             state: row.state.to_string(),
             reason: row.reason.clone(),
+            cause: row.cause,
+            next_try,
+            breaker_open_since: open.map(|open| open.since),
+            erase_at,
             wanted: row.wanted,
             template: spec.map(|spec| spec.template.clone()),
             plan: spec.map(|spec| spec.plan.clone()),
@@ -227,7 +290,7 @@ impl Engine {
             checks: protect::read_checks(&self.layout, row.id.as_str()),
             storage: spec.map(|spec| storage(&self.layout, &self.facts, &row.id, &spec.limits)),
             unenforced: missing.iter().map(ToString::to_string).collect(),
-        }
+        })
     }
 
     /// What the container uses; a container that does not run uses nothing.

@@ -10,8 +10,8 @@ use super::error::OperationError;
 use super::starts::Place;
 use crate::failpoint;
 use crate::host::clock;
-use crate::state::{Operation, TenantRow, Wanted};
-use crate::tenant::{Edge, TenantId, TenantState};
+use crate::state::{Goal, Operation, TenantRow, Wanted, Why};
+use crate::tenant::{Edge, FailureCause, TenantId, TenantState};
 
 /// An operation at work.
 pub struct Run {
@@ -97,20 +97,67 @@ impl Run {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Moves the tenant along an edge of its state machine.
+    /// Moves the tenant along an edge of its state machine. An operation that was cut short finds the
+    /// tenant there already, or further on: then by the edges that lead back to this one.
     ///
-    /// An operation that was cut short finds the tenant further on, or where the supervisor
-    /// saw it: the record then follows what happens.
+    /// # Errors
+    /// The tenant cannot go there from where it is; nothing is recorded.
     pub async fn follow(&self, edge: Edge, reason: Option<String>) -> Result<(), OperationError> {
-        let row = self.row().await?;
-        let state = match row.state.follow(edge) {
-            Ok(state) => state,
-            Err(illegal) => {
-                tracing::debug!("{illegal}; recorded all the same");
-                edge.ends().1
-            }
-        };
-        self.set_state(state, reason).await
+        self.go(Goal::By(edge), reason, None).await
+    }
+
+    /// Records where the tenant stands, by the edges that lead there.
+    pub async fn reach(
+        &self,
+        state: TenantState,
+        reason: Option<String>,
+    ) -> Result<(), OperationError> {
+        self.go(Goal::At(state), reason, None).await
+    }
+
+    /// Records that what was tried failed, and why.
+    pub async fn fail(
+        &self,
+        error: &OperationError,
+        cause: Option<FailureCause>,
+    ) -> Result<(), OperationError> {
+        self.go(Goal::By(Edge::Fail), Some(error.chain()), cause)
+            .await
+    }
+
+    /// Records that the tenant has failed, as it had before this operation.
+    pub async fn fail_as(&self, before: &TenantRow) -> Result<(), OperationError> {
+        let goal = Goal::At(TenantState::Failed);
+        self.go(goal, before.reason.clone(), before.cause).await
+    }
+
+    /// Records that the agent is started again, and why where somebody other than an operator asked.
+    pub async fn restarting(&self) -> Result<(), OperationError> {
+        let request = &self.operation.request;
+        let cause = serde_json::from_value(request["cause"].clone()).ok();
+        let reason = request["reason"].as_str().map(str::to_owned);
+        self.go(Goal::By(Edge::Restart), reason, cause).await
+    }
+
+    async fn go(
+        &self,
+        goal: Goal,
+        reason: Option<String>,
+        cause: Option<FailureCause>,
+    ) -> Result<(), OperationError> {
+        let tenant = self.tenant()?.clone();
+        let why = self.why(reason, cause);
+        Ok(self.engine.database.move_tenant(tenant, goal, why).await?)
+    }
+
+    /// Who this operation is for, for the records.
+    pub fn why(&self, reason: Option<String>, cause: Option<FailureCause>) -> Why {
+        Why {
+            actor: self.operation.actor.clone(),
+            at: clock::now(),
+            reason,
+            cause,
+        }
     }
 
     /// Records what the operator wants of the tenant.
@@ -126,21 +173,6 @@ impl Run {
             .set_wanted(tenant, wanted, because, actor, clock::now())
             .await?;
         failpoint::hit("operation.wanted");
-        Ok(())
-    }
-
-    /// Records where the tenant stands.
-    pub async fn set_state(
-        &self,
-        state: TenantState,
-        reason: Option<String>,
-    ) -> Result<(), OperationError> {
-        let tenant = self.tenant()?.clone();
-        let actor = self.operation.actor.clone();
-        self.engine
-            .database
-            .set_state(tenant, state, reason, actor, clock::now())
-            .await?;
         Ok(())
     }
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use super::blocking;
 use super::engine::{Engine, asked};
 use super::error::OperationError;
 use super::image::Images;
-use super::operations::{ApplyJob, plan, resolve_all};
+use super::operations::{ApplyJob, plan, refuse, resolve_all};
 use crate::api::{ApplyPlan, Change, Document};
 use crate::host::files::{self, FileError};
 use crate::state::OperationKind;
@@ -131,6 +132,9 @@ async fn look_at_file(
             second: document.name.clone(),
         });
     }
+    if let Some(row) = engine.database.find_tenant(spec.tenant.clone()).await? {
+        refuse(engine, OperationKind::Apply, &Value::Null, &row).await?;
+    }
     let mut plan = plan(engine, images, document, &spec, pull).await?;
     if plan.change == Change::None {
         let row = engine.database.tenant(spec.tenant.clone()).await?;
@@ -150,6 +154,7 @@ async fn look_at_file(
         message: String::new(),
         source: Some(document.name.clone()),
         pull,
+        force: false,
     };
     let request = serde_json::to_value(job).unwrap_or_default();
     let actor = format!("file {}", document.name);

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use super::diagnose::{self, symptoms};
 use super::engine::Engine;
 use super::error::OperationError;
 use super::judge::judge;
 use crate::host::clock;
 use crate::host::freezer::{Freezer, Owner};
 use crate::host::systemd::UnitEvent;
-use crate::tenant::TenantId;
+use crate::state::{Goal, Why};
+use crate::tenant::{TenantId, TenantState};
 
 /// The units that the picture shows.
 const PATTERNS: &[&str] = &["tenant-*.service", "tenantd-*@*"];
@@ -76,16 +78,40 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
         row.held_because.as_deref(),
         &view,
         frozen,
+        engine.has_failed_dependency(tenant),
     );
-    if let Some((state, reason)) = judged
-        && state != row.state
-    {
-        tracing::info!(%tenant, from = %row.state, to = %state, reason, "tenant changed its state");
-        engine
-            .database
-            .set_state(row.id, state, reason, ACTOR.to_owned(), clock::now())
-            .await?;
-    }
+    let (state, reason) = match judged {
+        Some((state, reason)) if state != row.state => (state, reason),
+        // What an operation recorded as failed may lack its cause.
+        _ if row.state == TenantState::Failed && row.cause.is_none() => (row.state, row.reason),
+        _ => return Ok(()),
+    };
+    let cause = match state {
+        TenantState::Failed | TenantState::Restarting => {
+            let stored = match row.current_revision {
+                Some(number) => engine.database.revision(row.id.clone(), number).await?,
+                None => None,
+            };
+            let symptoms = symptoms(engine, tenant, view, stored.as_ref()).await;
+            Some(diagnose::cause(&symptoms))
+        }
+        _ => None,
+    };
+    tracing::info!(
+        %tenant, from = %row.state, to = %state, reason,
+        cause = cause.map(tracing::field::display),
+        "tenant changed its state"
+    );
+    let why = Why {
+        actor: ACTOR.to_owned(),
+        at: clock::now(),
+        reason,
+        cause,
+    };
+    engine
+        .database
+        .move_tenant(row.id, Goal::At(state), why)
+        .await?;
     Ok(())
 }
 

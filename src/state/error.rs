@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::ErrorCode;
 
 use crate::quadlet::IdRangeError;
-use crate::tenant::TenantId;
+use crate::tenant::{TenantId, TenantState};
 
 /// Failures of the state database.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,16 @@ pub enum StateError {
     /// No such tenant.
     #[error("there is no tenant {0}; `tenantd list` shows those there are")]
     NoTenant(TenantId),
+    /// A transition that the state machine does not have.
+    #[error("tenant {tenant} is {from} and cannot become {to}")]
+    Forbidden {
+        /// The tenant.
+        tenant: TenantId,
+        /// Where it is.
+        from: TenantState,
+        /// Where it was to be moved.
+        to: TenantState,
+    },
     /// Every id range is given out, or a stored one is none.
     #[error("a tenant cannot be given its user ids")]
     IdRange(#[source] IdRangeError),

@@ -7,17 +7,23 @@
 
 mod audit;
 mod database;
+mod endings;
 mod error;
+mod failures;
 mod id_ranges;
 mod operations;
 mod revisions;
 mod schema;
 mod tenant_changes;
 mod tenants;
+mod transitions;
 
 pub use audit::AuditEntry;
 pub use database::{Database, copy_database};
+pub use endings::Ending;
 pub use error::StateError;
+pub use failures::{Retry, Rollback};
 pub use operations::{Operation, OperationId, OperationKind, OperationProgress, OperationStatus};
 pub use revisions::{MadeRevision, StoredRevision};
 pub use tenants::{TenantRow, Wanted};
+pub use transitions::{Goal, Transition, Why};

@@ -32,8 +32,10 @@ pub enum OperationKind {
     Suspend,
     /// Ends a suspension.
     Resume,
-    /// Removes a tenant's units, and its state when asked to.
+    /// Terminates a tenant, or erases it when asked to.
     Remove,
+    /// Takes the removal of a tenant back.
+    Reclaim,
     /// Makes a snapshot of a tenant, or of the node.
     Backup,
     /// Replaces a tenant's state by a snapshot.
@@ -53,6 +55,7 @@ impl OperationKind {
             Self::Suspend => "suspend",
             Self::Resume => "resume",
             Self::Remove => "remove",
+            Self::Reclaim => "reclaim",
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Reconcile => "reconcile",

@@ -2,7 +2,8 @@
 //! `PRAGMA user_version` counts those that have run.
 
 /// Each migration runs once, in order, inside a transaction.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE tenants (
         id               TEXT PRIMARY KEY,
         state            TEXT NOT NULL,
@@ -56,4 +57,38 @@ pub(super) const MIGRATIONS: &[&str] = &["
         action   TEXT NOT NULL,
         detail   TEXT
     ) STRICT;
-"];
+",
+    "
+    -- Transitions are lines of the audit log that have an edge.
+    ALTER TABLE audit ADD COLUMN edge TEXT;
+    ALTER TABLE audit ADD COLUMN cause TEXT;
+    CREATE INDEX audit_of_tenant ON audit (tenant, sequence);
+    ALTER TABLE tenants ADD COLUMN cause TEXT;
+
+    -- A tenant that is terminated, or about to be, and what to go back to.
+    CREATE TABLE endings (
+        tenant       TEXT PRIMARY KEY,
+        wanted       TEXT NOT NULL,
+        held_because TEXT,
+        erase_at     TEXT
+    ) STRICT;
+
+    -- Starts that tenantd tries by itself after systemd has given up.
+    CREATE TABLE retries (
+        tenant   TEXT PRIMARY KEY,
+        attempts INTEGER NOT NULL,
+        next_try TEXT
+    ) STRICT;
+
+    -- Revisions that were rolled back. `image` is set where the image is to blame; `counts` is
+    -- unset once an operator has closed the breaker.
+    CREATE TABLE rollbacks (
+        tenant   TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        at       TEXT NOT NULL,
+        image    TEXT,
+        counts   INTEGER NOT NULL DEFAULT 1,
+        PRIMARY KEY (tenant, revision)
+    ) STRICT;
+",
+];

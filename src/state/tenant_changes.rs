@@ -57,40 +57,6 @@ impl Database {
         .await
     }
 
-    /// Records a state and why, with its line in the audit log; nothing when it is the same.
-    pub async fn set_state(
-        &self,
-        id: TenantId,
-        state: TenantState,
-        reason: Option<String>,
-        actor: String,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        self.call(move |connection| {
-            let failed = || StateError::statement("record a tenant's state");
-            let transaction = connection.transaction().map_err(failed())?;
-            let Some(row) = find(&transaction, &id)? else {
-                return Err(StateError::NoTenant(id));
-            };
-            if row.state == state && row.reason == reason {
-                return Ok(());
-            }
-            transaction
-                .execute(
-                    "UPDATE tenants SET state = ?2, reason = ?3, changed_at = ?4 WHERE id = ?1",
-                    (id.as_str(), state.to_string(), &reason, now.to_string()),
-                )
-                .map_err(failed())?;
-            let action = format!("{} -> {state}", row.state);
-            audit::insert(
-                &transaction,
-                &AuditEntry::of_tenant(id, actor, now, action, reason),
-            )?;
-            transaction.commit().map_err(failed())
-        })
-        .await
-    }
-
     /// Records what the operator wants, with its line in the audit log.
     pub async fn set_wanted(
         &self,
@@ -172,6 +138,14 @@ impl Database {
             let gone = transaction
                 .execute("DELETE FROM tenants WHERE id = ?1", [id.as_str()])
                 .map_err(failed())?;
+            for table in ["endings", "retries", "rollbacks"] {
+                transaction
+                    .execute(
+                        &format!("DELETE FROM {table} WHERE tenant = ?1"),
+                        [id.as_str()],
+                    )
+                    .map_err(failed())?;
+            }
             if gone > 0 {
                 audit::insert(
                     &transaction,
@@ -213,31 +187,5 @@ mod tests {
         assert_ne!(second.id_range, third.id_range);
         let second_again = create(&database, "b").await;
         assert_eq!(second.id_range, second_again.id_range);
-    }
-
-    #[tokio::test]
-    async fn each_change_of_state_is_one_line_of_the_audit_log() {
-        let database = Database::in_memory();
-        let row = create(&database, "a").await;
-        for _ in 0..2 {
-            database
-                .set_state(
-                    row.id.clone(),
-                    TenantState::Provisioning,
-                    None,
-                    "root".to_owned(),
-                    now(),
-                )
-                .await
-                .unwrap();
-        }
-        let actions: Vec<_> = database
-            .audit_log(Some(row.id), 10)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|entry| entry.action)
-            .collect();
-        assert_eq!(actions, ["create", "requested -> provisioning"]);
     }
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{Database, StateError};
 use crate::quadlet::IdRange;
-use crate::tenant::{TenantId, TenantState};
+use crate::tenant::{FailureCause, TenantId, TenantState};
 
 /// What the operator wants of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -66,10 +66,12 @@ pub struct TenantRow {
     pub created_at: Timestamp,
     /// When its state last changed.
     pub changed_at: Timestamp,
+    /// Why it failed, or is being started again after a failure.
+    pub cause: Option<FailureCause>,
 }
 
 const COLUMNS: &str = "id, state, reason, wanted, held_because, source, current_revision, \
-                       good_revision, id_range, created_at, changed_at";
+                       good_revision, id_range, created_at, changed_at, cause";
 
 impl Database {
     /// All tenants, by id.
@@ -147,5 +149,9 @@ fn from_row(row: &Row<'_>) -> Result<TenantRow, StateError> {
         id_range: IdRange::try_from(range).map_err(StateError::IdRange)?,
         created_at: timestamp(row, 9).map_err(failed())?,
         changed_at: timestamp(row, 10).map_err(failed())?,
+        cause: optional(11)?
+            .map(|cause| serde_json::from_value(Value::String(cause)))
+            .transpose()
+            .map_err(document("the cause of a failure"))?,
     })
 }

@@ -4,7 +4,7 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{SecretName, SecretVersion, TenantId};
+use super::{LiveProbe, SecretName, SecretVersion, TenantId};
 
 /// The facts of one tenant's current revision that its helper processes read.
 ///
@@ -23,6 +23,9 @@ pub struct Runtime {
     pub start_probe: HttpProbe,
     /// Longest wait for the start probe, in seconds.
     pub start_timeout_seconds: u32,
+    /// Says whether the running agent is alive; none where nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_probe: Option<LiveProbe>,
     /// When the agent runs.
     pub wake: WakeMode,
     /// Directories below `state/` that are backed up and mounted.

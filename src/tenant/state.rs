@@ -1,6 +1,7 @@
 //! The life of a tenant: its states, and the edges that lead from one to the next.
 //! `docs/states.dot` draws the same table; a test compares them.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub enum TenantState {
     Frozen,
     /// The agent is down until it is wanted.
     Stopped,
-    /// The agent is down until the operator says otherwise.
+    /// The agent is down until the operator, or whoever bills, says otherwise.
     Suspended,
     /// State is being brought back from a snapshot.
     Restoring,
@@ -94,31 +95,52 @@ macro_rules! edges {
 
 edges! {
     /// Ids, directories and image are made ready.
-    Provision provision: Requested => Provisioning;
+    Provision provision: Requested | Stopped | Suspended | Failed => Provisioning;
     /// Units are written.
     Configure configure: Provisioning => Configuring;
     /// The agent is started.
-    Start start: Configuring | Stopped | Suspended | Restoring => Starting;
+    Start start: Configuring | Failed | Stopped | Suspended | Restoring => Starting;
     /// The start probe answered.
     Ready ready: Starting | Updating | Restarting => Running;
     /// A new revision is brought in.
-    Update update: Running | Failed => Updating;
+    Update update: Starting | Running | Failed | Restarting | Frozen | Stopped | Suspended => Updating;
     /// What was tried, or the agent, failed.
-    Fail fail: Provisioning | Configuring | Starting | Running | Updating | Restarting | Restoring => Failed;
+    Fail fail: Provisioning | Configuring | Starting | Running | Updating | Restarting | Frozen | Stopped | Restoring => Failed;
     /// The agent is started again.
-    Restart restart: Running | Failed => Restarting;
+    Restart restart: Starting | Running | Failed | Frozen => Restarting;
     /// The agent loses its processor.
     Freeze freeze: Running => Frozen;
     /// The agent has its processor again.
     Thaw thaw: Frozen => Running;
     /// The agent is ended until it is wanted.
-    Stop stop: Starting | Running | Failed | Restarting | Frozen => Stopped;
+    Stop stop: Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Restoring => Stopped;
     /// The agent is ended until the operator says otherwise.
-    Suspend suspend: Starting | Running | Failed | Restarting | Frozen | Stopped => Suspended;
+    Suspend suspend: Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Stopped | Restoring => Suspended;
     /// State comes back from a snapshot.
-    Restore restore: Configuring | Running | Failed | Frozen | Stopped | Suspended => Restoring;
-    /// The tenant ends.
+    Restore restore: Configuring | Starting | Running | Failed | Restarting | Frozen | Stopped | Suspended => Restoring;
+    /// The tenant ends; its state waits to be reclaimed or erased.
     Terminate terminate: Requested | Provisioning | Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Stopped | Suspended | Restoring => Terminated;
+    /// A tenant that ended comes back as it was.
+    Reclaim reclaim: Terminated => Configuring;
+}
+
+impl Edge {
+    /// Whether it can be seen to have happened while nobody recorded it: the agent's own ups and
+    /// downs, and the end of what was cut short. The others only happen because somebody does them.
+    pub const fn is_seen(self) -> bool {
+        matches!(
+            self,
+            Self::Configure
+                | Self::Start
+                | Self::Ready
+                | Self::Fail
+                | Self::Restart
+                | Self::Freeze
+                | Self::Thaw
+                | Self::Stop
+                | Self::Suspend
+        )
+    }
 }
 
 impl TenantState {
@@ -153,6 +175,38 @@ impl TenantState {
             Err(IllegalTransition { state: self, edge })
         }
     }
+
+    /// The fewest edges that lead to `goal` and can have happened while nobody looked; none when
+    /// it is there already. `None` when there is no such way.
+    pub fn way_to(self, goal: Self) -> Option<Vec<Edge>> {
+        let mut ways = VecDeque::from([(self, Vec::new())]);
+        let mut seen = BTreeSet::from([self]);
+        while let Some((state, way)) = ways.pop_front() {
+            if state == goal {
+                return Some(way);
+            }
+            for &edge in Edge::ALL.iter().filter(|edge| edge.is_seen()) {
+                if let Ok(next) = state.follow(edge)
+                    && seen.insert(next)
+                {
+                    let mut further = way.clone();
+                    further.push(edge);
+                    ways.push_back((next, further));
+                }
+            }
+        }
+        None
+    }
+
+    /// As [`Self::way_to`], to where `last` leads and by it: an operation that was cut short, or
+    /// that finds an agent which moved on by itself, still takes no step that is not drawn.
+    pub fn way_by(self, last: Edge) -> Option<Vec<Edge>> {
+        let (sources, _) = last.ends();
+        let ways = sources.iter().filter_map(|source| self.way_to(*source));
+        let mut way = ways.min_by_key(Vec::len)?;
+        way.push(last);
+        Some(way)
+    }
 }
 
 impl fmt::Display for TenantState {
@@ -179,8 +233,6 @@ pub struct IllegalTransition {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     /// `requested -> provisioning [label="provision"]`, one a line.
@@ -223,5 +275,56 @@ mod tests {
         let error = TenantState::Terminated.start().unwrap_err();
         insta::assert_snapshot!(error, @"a tenant that is terminated cannot start");
         assert!(TenantState::Suspended.ready().is_err());
+    }
+
+    const SETTLED: [TenantState; 7] = [
+        TenantState::Starting,
+        TenantState::Running,
+        TenantState::Failed,
+        TenantState::Restarting,
+        TenantState::Frozen,
+        TenantState::Stopped,
+        TenantState::Suspended,
+    ];
+
+    #[test]
+    fn wherever_a_tenant_is_found_there_is_a_drawn_way() {
+        for edge in Edge::ALL {
+            let (_, from) = edge.ends();
+            for to in SETTLED {
+                let way = from.way_to(to);
+                assert_eq!(
+                    way.is_some(),
+                    from != TenantState::Terminated,
+                    "{from} to {to}"
+                );
+                let mut end = way.unwrap_or_default().into_iter();
+                let end = end.try_fold(from, |state, edge| state.follow(edge).ok());
+                assert!(
+                    end == Some(to) || from == TenantState::Terminated,
+                    "{from} to {to}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_found_to_be_terminated_or_restoring() {
+        for goal in [
+            TenantState::Terminated,
+            TenantState::Restoring,
+            TenantState::Updating,
+        ] {
+            assert_eq!(TenantState::Running.way_to(goal), None);
+        }
+    }
+
+    #[test]
+    fn an_agent_that_came_back_unseen_is_recorded_by_the_edges_that_led_there() {
+        let way = TenantState::Stopped.way_to(TenantState::Running);
+        assert_eq!(way, Some(vec![Edge::Start, Edge::Ready]));
+        let way = TenantState::Provisioning.way_by(Edge::Start);
+        assert_eq!(way, Some(vec![Edge::Configure, Edge::Start]));
+        assert_eq!(TenantState::Terminated.way_by(Edge::Start), None);
     }
 }

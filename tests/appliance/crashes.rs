@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use tenantd::failpoint;
 
 use crate::drill::{has_no_way_out, nothing_is_left};
-use crate::host::{Host, LIMIT, fake, fake_with, on_host};
+use crate::host::{Host, LIMIT, RETRY_SOON, fake, fake_with, on_host};
 use crate::quiesce::{is_released, quiesced_by};
 
 /// What passes a point, and so is cut short there.
@@ -23,6 +23,12 @@ enum Drill {
     Stop,
     /// A tenant is removed with its state.
     Remove,
+    /// A tenant is removed, and can be reclaimed.
+    Terminate,
+    /// A tenant that was removed is reclaimed.
+    Reclaim,
+    /// A tenant that has failed is tried again.
+    Retry,
     /// A tenant is backed up.
     Backup,
     /// A tenant is restored.
@@ -40,8 +46,8 @@ enum Drill {
 }
 
 use Drill::{
-    Accept, Apply, Backup, BadUpdate, Import, Rehearsal, Remove, Restore, Secret, Stop, Undo,
-    Update,
+    Accept, Apply, Backup, BadUpdate, Import, Reclaim, Rehearsal, Remove, Restore, Retry, Secret,
+    Stop, Terminate, Undo, Update,
 };
 
 /// Every point, and the operations that are cut short at it.
@@ -74,8 +80,12 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("operation.done", &[Apply, Stop, Remove, Backup, Restore]),
     ("operation.recorded", &[Apply, Stop, Backup, Restore]),
     ("operation.wanted", &[Stop, Remove]),
+    ("reclaim.taken-back", &[Reclaim]),
+    ("recover.counted", &[Retry]),
+    ("remove.keys-gone", &[Remove]),
     ("remove.state-gone", &[Remove]),
-    ("remove.units-gone", &[Remove]),
+    ("remove.terminated", &[Terminate]),
+    ("remove.units-gone", &[Remove, Terminate]),
     ("restore.after-directories", &[Restore]),
     ("restore.after-first-pack", &[Restore]),
     ("restore.before-metadata", &[Restore]),
@@ -207,6 +217,69 @@ fn a_tenant_is_changed_although_tenantd_is_killed_at_every_point() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_tenant_ends_and_comes_back_although_tenantd_is_killed_at_every_point() {
+    on_host("killed-ending", |host| {
+        host.apply(&fake("acme"))?;
+        host.write("acme", "note", "kept")?;
+        let back = |point: &str| {
+            ends_as(host, "acme", "running", 1).with_context(|| format!("{point} in an ending"))?;
+            host.expect("acme", "note", "kept")
+        };
+        for point in points(Terminate) {
+            cut_short(host, Terminate, point, "acme", || {
+                host.try_tenantd(["remove", "acme"])
+            })?;
+            is_terminated(host, "acme").with_context(|| format!("{point} in a removal"))?;
+            host.tenantd(["reclaim", "acme"])?;
+            back(point)?;
+        }
+        for point in points(Reclaim) {
+            host.tenantd(["remove", "acme"])?;
+            cut_short(host, Reclaim, point, "acme", || {
+                host.try_tenantd(["reclaim", "acme"])
+            })?;
+            back(point)?;
+        }
+        // What it needs cannot be made: it fails, and is tried again by itself.
+        host.machine.script(&format!(
+            "printf '{RETRY_SOON}' >>/etc/tenantd/node.toml
+             tenantd reload"
+        ))?;
+        for point in points(Retry) {
+            host.tenantd(["stop", "acme"])?;
+            host.machine.script(
+                "systemctl stop tenantd-net@acme.service
+                 mkdir /run/netns/tenant-acme",
+            )?;
+            cut_short(host, Retry, point, "acme", || {
+                let output = host.try_tenantd(["start", "acme"])?;
+                let hit = |_: &_| {
+                    Ok(if host.was_hit()? {
+                        Ok(())
+                    } else {
+                        Err("not hit".to_owned())
+                    })
+                };
+                host.machine.wait_until("the next try", LIMIT, hit)?;
+                Ok(output)
+            })?;
+            host.machine.script("rmdir /run/netns/tenant-acme")?;
+            host.wait_for_state("acme", "running")?;
+            back(point)?;
+        }
+        Ok(())
+    });
+}
+
+fn is_terminated(host: &Host<'_>, tenant: &str) -> anyhow::Result<()> {
+    let shown = host.json(["show", tenant])?;
+    ensure!(shown["state"] == "terminated", "{shown}");
+    ensure!(shown["erase-at"].is_string(), "{shown}");
+    ensure!(host.property(&format!("tenant-{tenant}.service"), "LoadState")? == "not-found");
+    Ok(())
 }
 
 #[test]

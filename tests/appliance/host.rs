@@ -12,6 +12,9 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 /// The debug build of tenantd, which has failpoints.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
 
+/// More of `node.toml`, for printf(1): what failed is tried again within seconds.
+pub const RETRY_SOON: &str = r#"\n[failure]\nretry-after = "2s"\nretry-at-most = "4s"\n"#;
+
 /// A host that tenantd runs on.
 pub struct Host<'a> {
     /// The machine beneath.

@@ -63,7 +63,7 @@ fn a_tenant_is_applied_backed_up_restored_and_removed() {
                podman ps --all --quiet"#,
         )?;
         ensure!(left.trim().is_empty(), "left behind: {}", left.stdout);
-        host.apply(&fake("foo-bar"))?;
+        host.tenantd(["reclaim", "foo-bar"])?;
         host.expect("foo-bar", "note", "first")
     });
 }

@@ -260,7 +260,11 @@ fn suspend_sends_its_reason_and_remove_its_purge() {
         Json(operation(1, "suspend", "acme", "running")).into_response()
     });
     let remove = delete(async |Query(query): Query<Vec<(String, String)>>| {
-        assert_eq!(query, [("purge".to_owned(), "true".to_owned())]);
+        let said = [("purge", "true"), ("keep_backups", "false")];
+        assert_eq!(
+            query,
+            said.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
         Json(operation(2, "remove", "acme", "running"))
     });
     let router = operations(&stages)

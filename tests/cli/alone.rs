@@ -97,7 +97,7 @@ fn a_directory_without_specs_ends_with_3() {
 fn purging_without_a_terminal_wants_yes() {
     insta::assert_snapshot!(
         ends_with(&["remove", "acme", "--purge"], 2),
-        @"error: --purge deletes the state of acme; without a terminal to ask on, give --yes as well"
+        @"error: --purge erases acme; without a terminal to ask on, give --yes as well"
     );
 }
 

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{Problem, RestoreRequest, SnapshotSummary};
-use crate::reconcile::Engine;
+use crate::reconcile::{Engine, refuse};
 use crate::state::{Operation, OperationKind};
-use crate::tenant::TenantId;
+use crate::tenant::{TenantId, TenantState};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<Arc<Engine>> {
@@ -37,7 +37,10 @@ async fn back_up_all(
 ) -> ApiResult<(StatusCode, Json<Vec<Operation>>)> {
     let rows = engine.database.tenants().await?;
     // The node comes last: its catalogue then knows what the tenants' backups made.
-    let tenants = rows.into_iter().map(|row| Some(row.id)).chain([None]);
+    let running = rows
+        .into_iter()
+        .filter(|row| row.state != TenantState::Terminated);
+    let tenants = running.map(|row| Some(row.id)).chain([None]);
     let mut operations = Vec::new();
     for tenant in tenants {
         let submitted = engine
@@ -57,7 +60,8 @@ async fn back_up(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
 ) -> ApiResult<(StatusCode, Json<Operation>)> {
-    engine.database.tenant(tenant.clone()).await?;
+    let row = engine.database.tenant(tenant.clone()).await?;
+    refuse(&engine, OperationKind::Backup, &Value::Null, &row).await?;
     let operation = engine
         .submit(OperationKind::Backup, Some(tenant), json!({}), peer.actor())
         .await?;
@@ -92,7 +96,8 @@ async fn restore(
     Path(tenant): Path<TenantId>,
     Json(request): Json<RestoreRequest>,
 ) -> ApiResult<(StatusCode, Json<Operation>)> {
-    engine.database.tenant(tenant.clone()).await?;
+    let row = engine.database.tenant(tenant.clone()).await?;
+    refuse(&engine, OperationKind::Restore, &Value::Null, &row).await?;
     // The identity is not part of what is recorded.
     let recorded = json!({
         "snapshot": request.snapshot,
@@ -142,7 +147,8 @@ async fn decide_kept(
     Path(tenant): Path<TenantId>,
     what: &str,
 ) -> ApiResult<(StatusCode, Json<Operation>)> {
-    engine.database.tenant(tenant.clone()).await?;
+    let row = engine.database.tenant(tenant.clone()).await?;
+    refuse(&engine, OperationKind::Restore, &Value::Null, &row).await?;
     let request = json!({ "kept": what });
     let operation = engine
         .submit(OperationKind::Restore, Some(tenant), request, peer.actor())

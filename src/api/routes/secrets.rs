@@ -207,6 +207,7 @@ async fn changed(
             message: format!("secret {} version {}", secret.name, secret.newest),
             source: row.source,
             pull: false,
+            force: false,
         };
         let (kind, request) = (OperationKind::Apply, json!(job));
         operation = Some(engine.submit(kind, Some(tenant), request, actor).await?);

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,12 +15,12 @@ use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{
     ApplyPlan, ApplyRequest, Change, Document, Problem, SuspendRequest, TenantDetail,
-    TenantSummary, TenantUnits,
+    TenantSummary, TenantUnits, TransitionLine,
 };
 use crate::reconcile::{
-    ApplyJob, Engine, Images, OperationError, asked, plan, preview, resolve_all,
+    ApplyJob, Engine, Images, OperationError, asked, plan, preview, refuse, resolve_all,
 };
-use crate::state::{Operation, OperationKind, Wanted};
+use crate::state::{Operation, OperationKind};
 use crate::tenant::TenantId;
 
 /// The routes of this file.
@@ -36,15 +36,55 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(restart))
         .routes(routes!(suspend))
         .routes(routes!(resume))
+        .routes(routes!(reclaim))
+        .routes(routes!(transitions))
 }
 
 type Accepted = ApiResult<(StatusCode, Json<Operation>)>;
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
+    /// Those that are terminated and not yet erased as well.
+    #[serde(default)]
+    all: bool,
+}
+
 /// List tenants.
-#[utoipa::path(get, path = "/v1/tenants", tag = "tenants",
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(ListParams),
     responses((status = 200, body = Vec<TenantSummary>)))]
-async fn list(State(engine): State<Arc<Engine>>) -> ApiResult<Json<Vec<TenantSummary>>> {
-    Ok(Json(engine.list().await?))
+async fn list(
+    State(engine): State<Arc<Engine>>,
+    Query(params): Query<ListParams>,
+) -> ApiResult<Json<Vec<TenantSummary>>> {
+    Ok(Json(engine.list(params.all).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct TransitionParams {
+    /// How many of the newest; 1000 at most.
+    #[serde(default = "some_transitions")]
+    limit: u32,
+}
+
+fn some_transitions() -> u32 {
+    100
+}
+
+/// A tenant's changes of state, the newest first: each with who, why, and the cause of a failure.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/transitions", tag = "tenants",
+    params(("tenant" = String, Path), TransitionParams),
+    responses((status = 200, body = Vec<TransitionLine>), (status = 404, body = Problem)))]
+async fn transitions(
+    State(engine): State<Arc<Engine>>,
+    Path(tenant): Path<TenantId>,
+    Query(params): Query<TransitionParams>,
+) -> ApiResult<Json<Vec<TransitionLine>>> {
+    engine.database.tenant(tenant.clone()).await?;
+    Ok(Json(
+        engine.transitions(&tenant, params.limit.min(1000)).await?,
+    ))
 }
 
 /// Show one tenant.
@@ -91,14 +131,15 @@ async fn apply(
 ) -> ApiResult<(StatusCode, Json<Vec<ApplyPlan>>)> {
     let specs = resolve_all(&engine.catalog(), &request.documents)?;
     for spec in &specs {
-        if let Some(row) = engine.database.find_tenant(spec.tenant.clone()).await?
-            && let Some(file) = row.source
-        {
-            return Err(OperationError::DefinedByFile {
-                tenant: row.id,
-                file,
+        if let Some(row) = engine.database.find_tenant(spec.tenant.clone()).await? {
+            if let Some(file) = row.source {
+                return Err(OperationError::DefinedByFile {
+                    tenant: row.id,
+                    file,
+                }
+                .into());
             }
-            .into());
+            refuse(&engine, OperationKind::Apply, &Value::Null, &row).await?;
         }
     }
     let (mut plans, mut images) = (Vec::new(), Images::default());
@@ -132,6 +173,7 @@ async fn apply(
             message: request.message.clone().unwrap_or_default(),
             source: None,
             pull: request.pull,
+            force: request.force,
         };
         let operation = asked(
             OperationKind::Apply,
@@ -189,7 +231,8 @@ async fn restart(
 /// Suspend a tenant until it is resumed.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/suspend", tag = "tenants",
     params(("tenant" = String, Path)), request_body = SuspendRequest,
-    responses((status = 202, body = Operation), (status = 404, body = Problem)))]
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
 async fn suspend(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -209,7 +252,8 @@ async fn suspend(
 /// End a suspension.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/resume", tag = "tenants",
     params(("tenant" = String, Path)),
-    responses((status = 202, body = Operation), (status = 404, body = Problem)))]
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
 async fn resume(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -218,15 +262,31 @@ async fn resume(
     submit(&engine, OperationKind::Resume, tenant, json!({}), &peer).await
 }
 
+/// Take the removal of a tenant back, until it is erased.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/reclaim", tag = "tenants",
+    params(("tenant" = String, Path)),
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem)))]
+async fn reclaim(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+) -> Accepted {
+    submit(&engine, OperationKind::Reclaim, tenant, json!({}), &peer).await
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct RemoveParams {
-    /// Remove the tenant's local state as well.
+    /// Erase the tenant now: its state, and what its backups can be read with.
     #[serde(default)]
     purge: bool,
+    /// With `purge`: leave the backups readable.
+    #[serde(default)]
+    keep_backups: bool,
 }
 
-/// Remove a tenant's units; its state and backups stay unless `purge`.
+/// Terminate a tenant: its units go; its state and backups stay for its plan's retention, or go with `purge`.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants",
     params(("tenant" = String, Path), RemoveParams),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
@@ -237,7 +297,7 @@ async fn remove(
     Path(tenant): Path<TenantId>,
     Query(params): Query<RemoveParams>,
 ) -> Accepted {
-    let request = json!({ "purge": params.purge });
+    let request = json!({ "purge": params.purge, "keep-backups": params.keep_backups });
     submit(&engine, OperationKind::Remove, tenant, request, &peer).await
 }
 
@@ -246,27 +306,18 @@ async fn submit(
     engine: &Arc<Engine>,
     kind: OperationKind,
     tenant: TenantId,
-    request: serde_json::Value,
+    request: Value,
     peer: &Peer,
 ) -> Accepted {
     let row = engine.database.tenant(tenant.clone()).await?;
-    let refused = match (kind, row.wanted) {
-        (
-            OperationKind::Start | OperationKind::Stop | OperationKind::Restart,
-            Wanted::Suspended,
-        ) => Some(OperationError::Suspended {
-            tenant: tenant.clone(),
-            because: row.held_because.unwrap_or_else(|| "operator".to_owned()),
-        }),
-        (OperationKind::Restart, Wanted::Stopped) => Some(OperationError::Held(tenant.clone())),
-        (OperationKind::Remove, _) => row.source.map(|file| OperationError::DefinedByFile {
-            tenant: tenant.clone(),
-            file,
-        }),
-        _ => None,
-    };
-    if let Some(refused) = refused {
-        return Err(refused.into());
+    if kind == OperationKind::Remove
+        && let Some(file) = row.source
+    {
+        return Err(OperationError::DefinedByFile { tenant, file }.into());
+    }
+    // Where something is at work, the tenant may stand elsewhere by the time it is its turn: asked again then.
+    if !engine.is_busy(&tenant) {
+        refuse(engine, kind, &request, &row).await?;
     }
     let operation = engine
         .submit(kind, Some(tenant), request, peer.actor())

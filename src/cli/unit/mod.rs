@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::log;
 use crate::gateway::ingress;
+use crate::health;
 use crate::host::freezer::{Freezer, Owner};
 use crate::host::lock::TenantLock;
 use crate::host::probe::{self, Target};
@@ -121,6 +122,8 @@ pub(super) enum UnitCommand {
     Prestop,
     /// Back up what the tenants wrote while they stopped.
     Final,
+    /// Ask running agents whether they live, and report those that do not.
+    Probe,
     /// Drill every tenant's newest snapshot, if an identity is on this host.
     Drill,
     /// Remove what killed drills have left.
@@ -182,6 +185,7 @@ impl UnitCommand {
             | Self::BackupNode
             | Self::Prestop
             | Self::Final
+            | Self::Probe
             | Self::Drill
             | Self::CleanDrills => None,
         }
@@ -204,6 +208,7 @@ impl UnitCommand {
             Self::BackupNode => block_on(protect::backup_node(layout)),
             Self::Prestop => block_on(protect::prestop(layout)),
             Self::Final => block_on(protect::last(layout)),
+            Self::Probe => block_on(async { Ok(health::run(layout).await?) }),
             Self::Drill => block_on(drill::all(layout)),
             Self::CleanDrills => block_on(drill::clean(layout)),
             // Handled by `run`, for their exit codes.
@@ -242,7 +247,7 @@ async fn carry() -> anyhow::Result<()> {
     let held = String::from_utf8_lossy(&files::read(&credentials.join("held"), FILE_LIMIT)?)
         .trim()
         .to_owned();
-    let held = (held != NOT_HELD).then_some(held);
+    let held = (held != NOT_HELD).then(|| ingress::Held::of_file(&held));
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let settings = ingress::Settings::new(&runtime, held);

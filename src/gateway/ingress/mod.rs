@@ -22,6 +22,7 @@ use crate::tenant::{HttpProbe, Runtime};
 
 use agent::Agent;
 use departure::hung_up;
+pub use refusal::Held;
 use refusal::Refusal;
 pub use traffic::Totals;
 use traffic::{Counters, relay};
@@ -33,8 +34,8 @@ pub struct Settings {
     pub agent: SocketAddr,
     /// Answers once the agent can serve.
     pub start_probe: HttpProbe,
-    /// Why the tenant is held, if it is: then every request is refused with this reason.
-    pub held: Option<String>,
+    /// How the tenant is held, if it is: then every request is refused.
+    pub held: Option<Held>,
     /// Longest time for which a connection waits for the agent.
     pub patience: Duration,
     /// Most connections that wait for the agent; further ones are refused at once.
@@ -55,7 +56,7 @@ impl Settings {
     const PATIENCE: Duration = Duration::from_secs(55);
 
     /// The settings of a tenant's door.
-    pub fn new(runtime: &Runtime, held: Option<String>) -> Self {
+    pub fn new(runtime: &Runtime, held: Option<Held>) -> Self {
         let start = Duration::from_secs(runtime.start_timeout_seconds.into());
         // A held tenant's door only refuses, and must notice soon when it is released.
         let idle = if held.is_some() { 2 } else { 60 };
@@ -167,9 +168,9 @@ impl Door {
 
     async fn carry(&self, client: UnixStream) {
         self.counters.connection();
-        if let Some(reason) = &self.settings.held {
+        if let Some(held) = self.settings.held {
             self.counters.refusal();
-            return Refusal::Held(reason).send(client).await;
+            return Refusal::Held(held).send(client).await;
         }
         match self.reach_agent(&client).await {
             Ok(agent) => relay(client, agent, &self.counters).await,
@@ -180,7 +181,7 @@ impl Door {
         }
     }
 
-    async fn reach_agent(&self, client: &UnixStream) -> Result<TcpStream, Refusal<'_>> {
+    async fn reach_agent(&self, client: &UnixStream) -> Result<TcpStream, Refusal> {
         if let Some(stream) = self.agent.dial_if_ready().await {
             return Ok(stream);
         }

@@ -20,18 +20,45 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// unread bytes is reset, and the client might lose the answer.
 const LINGER_LIMIT: u64 = 1024 * 1024;
 
+/// How a tenant is held, as the first word of its `held` file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// By `stop`.
+    Stopped,
+    /// By `suspend`.
+    Suspended,
+}
+
+impl Held {
+    /// The word that begins the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// Reads the file's text; files of older versions hold a reason only.
+    pub fn of_file(text: &str) -> Self {
+        match text.strip_prefix(Self::Suspended.as_str()) {
+            Some(rest) if rest.is_empty() || rest.starts_with(':') => Self::Suspended,
+            _ => Self::Stopped,
+        }
+    }
+}
+
 /// Why the door answers itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal<'a> {
-    /// The tenant is held, for this reason.
-    Held(&'a str),
+pub(super) enum Refusal {
+    /// The tenant is held. Why is between its operator and whoever pays, not for visitors.
+    Held(Held),
     /// The agent did not come in time.
     NotThere,
     /// Too many are waiting for the agent already.
     Crowded,
 }
 
-impl Refusal<'_> {
+impl Refusal {
     /// After how many seconds a client may ask again.
     fn retry_after(self) -> u32 {
         match self {
@@ -43,8 +70,10 @@ impl Refusal<'_> {
 
     fn text(self) -> String {
         match self {
-            Self::Held("") => "This agent is stopped on purpose.\n".to_owned(),
-            Self::Held(reason) => format!("This agent is stopped on purpose: {reason}\n"),
+            Self::Held(Held::Stopped) => "This agent is stopped on purpose.\n".to_owned(),
+            Self::Held(Held::Suspended) => {
+                "This agent is suspended; its operator can say more.\n".to_owned()
+            }
             Self::NotThere => "The agent is starting or broken. Try again soon.\n".to_owned(),
             Self::Crowded => {
                 "The agent is starting and many are waiting. Try again soon.\n".to_owned()
@@ -108,18 +137,35 @@ mod tests {
     #[test]
     fn the_response_is_complete() {
         insta::assert_snapshot!(
-            String::from_utf8(Refusal::Held("unpaid since May").response(b"GET / HTTP/1.1")).unwrap(),
+            String::from_utf8(Refusal::Held(Held::Suspended).response(b"GET / HTTP/1.1")).unwrap(),
             @r"
         HTTP/1.1 503 Service Unavailable
         Content-Type: text/plain; charset=utf-8
-        Content-Length: 51
+        Content-Length: 52
         Retry-After: 300
         Cache-Control: no-store
         Connection: close
 
-        This agent is stopped on purpose: unpaid since May
+        This agent is suspended; its operator can say more.
         "
         );
+    }
+
+    #[test]
+    fn a_held_file_says_how_and_a_visitor_never_hears_why() {
+        for (text, held) in [
+            ("suspended: unpaid since May", Held::Suspended),
+            ("suspended", Held::Suspended),
+            ("stopped", Held::Stopped),
+            (
+                "suspended by mistake, says the file of an old version",
+                Held::Stopped,
+            ),
+            ("", Held::Stopped),
+        ] {
+            assert_eq!(Held::of_file(text), held, "{text}");
+            assert!(!Refusal::Held(held).text().contains("unpaid"));
+        }
     }
 
     #[test]

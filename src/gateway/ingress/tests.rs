@@ -199,10 +199,10 @@ async fn a_client_that_hangs_up_frees_its_place() {
 }
 
 #[tokio::test]
-async fn a_held_tenant_is_refused_with_the_reason() {
-    let house = House::open(|settings| settings.held = Some("unpaid".to_owned()));
+async fn a_held_tenant_is_refused() {
+    let house = House::open(|settings| settings.held = Some(Held::Suspended));
     let answer = ask(&mut house.connect().await).await;
-    assert!(answer.ends_with("stopped on purpose: unpaid\n"), "{answer}");
+    assert!(answer.ends_with("its operator can say more.\n"), "{answer}");
 }
 
 #[tokio::test]

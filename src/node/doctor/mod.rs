@@ -18,6 +18,7 @@ use crate::host::systemd::Systemd;
 use crate::layout::Layout;
 use crate::protect;
 use crate::reconcile::Engine;
+use crate::tenant::TenantState;
 
 pub use evidence::{Evidence, Store, Swap, Witnesses};
 
@@ -136,7 +137,11 @@ pub async fn examine(engine: &Engine) -> Vec<CheckResult> {
         daemon: Ok(()),
         systemd: Some(engine.systemd.clone()),
         settings: Ok(engine.settings()),
-        tenants: tenants.into_iter().map(|row| row.id).collect(),
+        tenants: tenants
+            .into_iter()
+            .filter(|row| row.state != TenantState::Terminated)
+            .map(|row| row.id)
+            .collect(),
         storage: engine
             .usage_report(None)
             .await

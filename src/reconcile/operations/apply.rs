@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::gate;
 use super::plan::{is_same, render_for};
 use crate::failpoint;
 use crate::host::{clock, dirs, files};
@@ -37,6 +38,9 @@ pub struct ApplyJob {
     /// Ask the image's registry again, although an image of that name is here.
     #[serde(default)]
     pub pull: bool,
+    /// Try it although its image has failed this tenant before, or its breaker is open.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Applies one spec. Run again after a crash, it goes on with the revision it had made.
@@ -113,6 +117,7 @@ async fn prepare(run: &Run, row: &TenantRow, job: &ApplyJob) -> Result<Prepared,
     run.announce(engine.installer.approach());
     run.step(&format!("look at image {}", spec.image)).await?;
     let image = image::resolve(run, &spec, job.pull).await?;
+    gate::check(run, row, &image.id, job.force).await?;
     let planned = secrets::planned(engine, &spec).await?;
     if let Some(current) = row.current_revision
         && let Some(stored) = engine.database.revision(row.id.clone(), current).await?
@@ -231,15 +236,13 @@ async fn bring_in(run: &Run, number: u64) -> Result<(), OperationError> {
                 .set_current_revision(row.id, Some(number), true)
                 .await?;
             failpoint::hit("apply.good");
-            run.set_state(TenantState::Running, None).await
+            gate::proven(run, number).await?;
+            run.reach(TenantState::Running, None).await
         }
         // A held tenant gets its units and stays down; whether they are good shows later.
-        Wanted::Suspended => {
-            run.set_state(TenantState::Suspended, row.held_because)
-                .await
-        }
+        Wanted::Suspended => run.reach(TenantState::Suspended, row.held_because).await,
         Wanted::Stopped | Wanted::Removed => {
-            run.set_state(TenantState::Stopped, row.held_because).await
+            run.reach(TenantState::Stopped, row.held_because).await
         }
     }
 }
@@ -267,12 +270,14 @@ async fn abandon(
 }
 
 async fn stand_as_before(run: &Run, before: &TenantRow) -> Result<(), OperationError> {
-    let state = match before.state {
+    match before.state {
+        TenantState::Failed => run.fail_as(before).await,
         // The operation was cut short before; what the agent does, the supervisor sees.
-        TenantState::Updating => TenantState::Running,
-        state => state,
-    };
-    run.set_state(state, before.reason.clone()).await
+        TenantState::Updating | TenantState::Restoring | TenantState::Configuring => {
+            run.reach(TenantState::Running, before.reason.clone()).await
+        }
+        state => run.reach(state, before.reason.clone()).await,
+    }
 }
 
 /// Puts the previous good revision back, or takes the units of a first one away.
@@ -285,6 +290,7 @@ async fn roll_back(
     let database = &run.engine.database;
     let tenant = before.id.clone();
     tracing::warn!(revision = failed, "{cause}");
+    let why = gate::note_rollback(run, failed, &cause).await?;
     let good = run
         .row()
         .await?
@@ -297,8 +303,7 @@ async fn roll_back(
     let Some(kept) = good else {
         run.step("take the failed units away").await?;
         converge(run).await?;
-        run.set_state(TenantState::Failed, Some(cause.chain()))
-            .await?;
+        run.fail(&cause, why).await?;
         return Ok(cause);
     };
     run.step(&format!("go back to revision {kept}")).await?;
@@ -316,12 +321,11 @@ async fn roll_back(
                 Wanted::Suspended => TenantState::Suspended,
                 Wanted::Stopped | Wanted::Removed => TenantState::Stopped,
             };
-            run.set_state(state, Some(format!("revision {failed} failed")))
+            run.reach(state, Some(format!("revision {failed} failed")))
                 .await?;
         }
         Err(error) => {
-            run.set_state(TenantState::Failed, Some(error.chain()))
-                .await?;
+            run.fail(&error, why).await?;
         }
     }
     Ok(OperationError::RolledBack {

@@ -4,27 +4,31 @@ use serde_json::{Value, json};
 
 use crate::reconcile::converge::{converge, start_agent, wait_healthy};
 use crate::reconcile::decide::Step;
+use crate::reconcile::diagnose::cause_of;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::run::Run;
-use crate::state::{TenantRow, Wanted};
+use crate::state::Wanted;
 use crate::tenant::{Edge, TenantState};
 
-/// Starts a stopped tenant, or one that systemd has given up.
+/// Starts a stopped tenant, or one that systemd has given up. An operator who asks begins anew:
+/// what failed before does not count any more.
 pub(super) async fn start(run: &Run) -> Result<Value, OperationError> {
-    let row = run.row().await?;
-    if row.wanted == Wanted::Suspended {
-        return Err(suspended(&row));
+    let is_automatic = run.operation.request["automatic"].as_bool() == Some(true);
+    if !is_automatic {
+        let tenant = run.tenant()?.clone();
+        run.engine.database.forgive(tenant).await?;
     }
-    bring_up(run, row).await
+    bring_up(run).await
 }
 
 /// Ends a suspension.
 pub(super) async fn resume(run: &Run) -> Result<Value, OperationError> {
-    let row = run.row().await?;
-    bring_up(run, row).await
+    bring_up(run).await
 }
 
-async fn bring_up(run: &Run, row: TenantRow) -> Result<Value, OperationError> {
+/// Has the agent run, and answer.
+pub(super) async fn bring_up(run: &Run) -> Result<Value, OperationError> {
+    let row = run.row().await?;
     let Some(revision) = row.current_revision else {
         return Err(OperationError::NoRevision(row.id));
     };
@@ -38,13 +42,17 @@ async fn bring_up(run: &Run, row: TenantRow) -> Result<Value, OperationError> {
         start_agent(run, &Step::StartAgent).await?;
         wait_healthy(run).await
     };
-    match up.await {
-        Ok(()) => {
-            run.set_state(TenantState::Running, None).await?;
-            Ok(json!({ "tenant": row.id, "revision": revision }))
-        }
+    came_up(run, up.await).await?;
+    Ok(json!({ "tenant": row.id, "revision": revision }))
+}
+
+/// Records what came of a start.
+async fn came_up(run: &Run, up: Result<(), OperationError>) -> Result<(), OperationError> {
+    match up {
+        Ok(()) => run.reach(TenantState::Running, None).await,
         Err(error) => {
-            run.follow(Edge::Fail, Some(error.chain())).await?;
+            let cause = cause_of(run, &error).await;
+            run.fail(&error, cause).await?;
             Err(error)
         }
     }
@@ -52,10 +60,6 @@ async fn bring_up(run: &Run, row: TenantRow) -> Result<Value, OperationError> {
 
 /// Holds a tenant until `start`.
 pub(super) async fn stop(run: &Run) -> Result<Value, OperationError> {
-    let row = run.row().await?;
-    if row.wanted == Wanted::Suspended {
-        return Err(suspended(&row));
-    }
     hold(run, Wanted::Stopped, Edge::Stop, None).await
 }
 
@@ -80,38 +84,15 @@ async fn hold(
     Ok(json!({ "tenant": run.tenant()? }))
 }
 
-/// Stops and starts the agent.
+/// Stops and starts the agent: an operator asked, or its live probe found it silent.
 pub(super) async fn restart(run: &Run) -> Result<Value, OperationError> {
     let row = run.row().await?;
-    match row.wanted {
-        Wanted::Suspended => return Err(suspended(&row)),
-        Wanted::Stopped | Wanted::Removed => return Err(OperationError::Held(row.id)),
-        Wanted::Running => {}
-    }
-    run.follow(Edge::Restart, None).await?;
+    run.restarting().await?;
     let up = async {
         converge(run).await?;
         start_agent(run, &Step::RestartAgent).await?;
         wait_healthy(run).await
     };
-    match up.await {
-        Ok(()) => {
-            run.set_state(TenantState::Running, None).await?;
-            Ok(json!({ "tenant": row.id, "revision": row.current_revision }))
-        }
-        Err(error) => {
-            run.follow(Edge::Fail, Some(error.chain())).await?;
-            Err(error)
-        }
-    }
-}
-
-fn suspended(row: &TenantRow) -> OperationError {
-    OperationError::Suspended {
-        tenant: row.id.clone(),
-        because: row
-            .held_because
-            .clone()
-            .unwrap_or_else(|| "operator".to_owned()),
-    }
+    came_up(run, up.await).await?;
+    Ok(json!({ "tenant": row.id, "revision": row.current_revision }))
 }

@@ -3,9 +3,12 @@
 
 mod apply;
 mod backup;
+mod erase;
+mod gate;
 mod kept;
 mod life;
 mod plan;
+mod reclaim;
 mod remove;
 mod restore;
 
@@ -13,9 +16,11 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::converge::converge;
+use super::engine::Engine;
 use super::error::OperationError;
 use super::run::Run;
-use crate::state::OperationKind;
+use super::verbs::refusal;
+use crate::state::{OperationKind, TenantRow};
 
 pub use apply::ApplyJob;
 pub use plan::{plan, preview, resolve_all};
@@ -25,6 +30,7 @@ pub type Identity = SecretString;
 
 /// Runs an operation to its end.
 pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
+    refuse_now(run).await?;
     match run.operation.kind {
         OperationKind::Apply => apply::run(run).await,
         OperationKind::Start => life::start(run).await,
@@ -33,9 +39,44 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         OperationKind::Suspend => life::suspend(run).await,
         OperationKind::Resume => life::resume(run).await,
         OperationKind::Remove => remove::run(run).await,
+        OperationKind::Reclaim => reclaim::run(run).await,
         OperationKind::Backup => backup::run(run).await,
         OperationKind::Restore => restore::run(run).await,
         OperationKind::Reconcile => reconcile(run).await,
+    }
+}
+
+/// Refuses what cannot be done to the tenant where it stands, now that it is the operation's turn.
+async fn refuse_now(run: &Run) -> Result<(), OperationError> {
+    let operation = &run.operation;
+    let Some(tenant) = operation.tenant.clone() else {
+        return Ok(());
+    };
+    // What was begun goes on: it has moved the tenant itself.
+    let has_begun = operation.step.is_some();
+    match run.engine.database.find_tenant(tenant).await? {
+        Some(row) if !has_begun => {
+            refuse(&run.engine, operation.kind, &operation.request, &row).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what cannot be done to a tenant where it stands.
+pub async fn refuse(
+    engine: &Engine,
+    kind: OperationKind,
+    request: &Value,
+    row: &TenantRow,
+) -> Result<(), OperationError> {
+    let purge = request["purge"].as_bool().unwrap_or(false);
+    match refusal(kind, purge, row.state, row.wanted) {
+        None => Ok(()),
+        Some(refusal) => {
+            let ending = engine.database.ending(row.id.clone()).await?;
+            let erase_at = ending.and_then(|ending| ending.erase_at);
+            Err(OperationError::refused(refusal, row, kind, erase_at))
+        }
     }
 }
 

@@ -133,12 +133,12 @@ pub(super) async fn go_on(run: &Run) -> Result<(), OperationError> {
     let state = match row.wanted {
         Wanted::Running => {
             wait_healthy(run).await?;
-            return run.set_state(TenantState::Running, None).await;
+            return run.reach(TenantState::Running, None).await;
         }
         Wanted::Suspended => TenantState::Suspended,
         _ => TenantState::Stopped,
     };
-    run.set_state(state, row.held_because).await
+    run.reach(state, row.held_because).await
 }
 
 /// The state from before an earlier restore, if it is kept.
