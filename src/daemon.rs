@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::node::fitness::{self, Unfit};
 use crate::node::{NodeSettings, SettingsError};
 use crate::reconcile::{
-    Engine, OperationError, backup_timer, containers, drift, specs_dir, supervisor, tend,
+    Engine, OperationError, backup_timer, containers, drift, specs_dir, supervisor, tend, trials,
 };
 use crate::state::{Database, Operation, OperationStatus, StateError};
 
@@ -93,6 +93,8 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     supervisor::look(&engine).await?;
     backup_timer::apply(&engine).await;
     engine.resume().await?;
+    // After the operations that were cut short are known: they come first.
+    tokio::spawn(trials::watch(Arc::clone(&engine)));
     drift::repair(&engine).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let router = api::router(Arc::clone(&engine));

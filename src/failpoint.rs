@@ -57,6 +57,12 @@ pub const ALL: &[&str] = &[
     "protect.undone",
     "reclaim.taken-back",
     "recover.counted",
+    "release.cloned",
+    "release.exchanged",
+    "release.held",
+    "release.moved",
+    "release.noted",
+    "release.taken",
     "remove.keys-gone",
     "remove.state-gone",
     "remove.terminated",
@@ -64,9 +70,13 @@ pub const ALL: &[&str] = &[
     "restore.after-directories",
     "restore.after-first-pack",
     "restore.before-metadata",
+    "rollback.current",
     "secret.forgetting",
     "secret.noted",
     "secret.stored",
+    "trial.begun",
+    "trial.failed",
+    "trial.promoted",
 ];
 
 /// The file that arms one point for one process: its name, and nothing else.

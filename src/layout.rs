@@ -160,6 +160,16 @@ impl Layout {
         self.tenant_dir(tenant).join("before-restore")
     }
 
+    /// Clones of the state as revisions have left it, by their numbers: what a rollback brings back.
+    pub fn releases_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("releases")
+    }
+
+    /// The states that rollbacks have set aside, by their operations; kept until the operator says otherwise.
+    pub fn set_aside_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.tenant_dir(tenant).join("set-aside")
+    }
+
     /// What drills have made and not yet removed: one directory for each scratch tenant (0700).
     pub fn drills_dir(&self) -> Utf8PathBuf {
         self.data_dir().join("drill")
@@ -196,14 +206,19 @@ impl Layout {
         self.run_dir().join("drill.lock")
     }
 
-    /// Where releases of a tenant, and secrets of a tenant, are kept outside its own directory.
+    /// What is kept of a tenant outside its own directory: evidence of failed attempts, and secrets.
     pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 2] {
-        ["releases", "secrets"].map(|kind| self.data_dir().join(kind).join(tenant.as_str()))
+        [self.attempts_dir(tenant), self.tenant_secrets_dir(tenant)]
     }
 
     /// Where journald keeps logs, each namespace's in `MACHINE-ID.NAMESPACE` below.
     pub fn journals(&self) -> [Utf8PathBuf; 2] {
         [self.at("var/log/journal"), self.at("run/log/journal")]
+    }
+
+    /// What is kept of a tenant's failed attempts, by their operations.
+    pub fn attempts_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.data_dir().join("attempts").join(tenant.as_str())
     }
 
     /// Exists while the tenant is held (stopped or suspended on purpose).

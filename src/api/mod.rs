@@ -3,7 +3,9 @@
 
 mod auth;
 mod error;
+mod evidence;
 pub mod frames;
+mod precondition;
 mod problem;
 mod resources;
 mod routes;
@@ -16,6 +18,7 @@ use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use evidence::{Evidence, JobEvidence, JournalLine, ProbeAttempt};
 pub use problem::Problem;
 pub use resources::*;
 pub use routes::exec::{ExecRequest, Terminal};

@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::state::OperationId;
+
 /// What went wrong, for programs (`code`) and for people (the rest).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -26,6 +28,10 @@ pub struct Problem {
     /// The agent's last log lines, where it is the agent that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+    /// The operation that is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub operation: Option<OperationId>,
 }
 
 impl Problem {
@@ -39,6 +45,7 @@ impl Problem {
             causes: causes.map(ToString::to_string).collect(),
             faults: Vec::new(),
             log: Vec::new(),
+            operation: None,
         }
     }
 
@@ -51,6 +58,7 @@ impl Problem {
             causes: Vec::new(),
             faults: Vec::new(),
             log: Vec::new(),
+            operation: None,
         }
     }
 }

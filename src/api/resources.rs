@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::usage::{Promised, StorageUsage};
-use crate::protect::{Checks, Kept};
+use crate::protect::{Checks, Kept, Release};
 use crate::state::{Operation, OperationId, Wanted};
 use crate::tenant::FailureCause;
 
@@ -56,6 +56,12 @@ pub struct TenantSummary {
     /// The state from before a restore, while it is kept.
     #[serde(default)]
     pub kept: Option<Kept>,
+    /// What of its data is kept beside its state: clones that rollbacks bring back, and what rollbacks have set aside.
+    #[serde(default)]
+    pub releases: Vec<Release>,
+    /// The installed revision, while it has still to show that it is good.
+    #[serde(default)]
+    pub trial: Option<TrialSummary>,
     /// What the last verification and the last drill of its backups found.
     #[serde(default)]
     pub checks: Checks,
@@ -317,6 +323,34 @@ pub struct SuspendRequest {
     /// The reason, for those who look later.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// Which release to return to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The revision; default: the last known good one, or else the one that was left last.
+    #[serde(default)]
+    pub to: Option<u64>,
+    /// Leave the data as it is.
+    #[serde(default)]
+    pub keep_data: bool,
+    /// Why; kept in the tenant's history.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// A revision on trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrialSummary {
+    /// The revision.
+    pub revision: u64,
+    /// When it is good, if nothing happens.
+    #[schema(value_type = String, format = DateTime)]
+    pub ends_at: Timestamp,
+    /// How often its agent has crashed since it is on trial.
+    pub crashes: u32,
 }
 
 /// Which snapshot to bring back.

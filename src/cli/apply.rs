@@ -3,20 +3,22 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::Read;
+use std::time::Duration;
 
+use axum::http::StatusCode;
 use camino::{Utf8Path, Utf8PathBuf};
 use comfy_table::Color;
 use serde_json::Value;
 
 use super::args::ApplyArgs;
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::console::{Console, Paint};
 use super::error::CliError;
 use super::follow::{ending, follow, problem};
 use super::human::counted;
 use super::output;
 use super::table::{Table, cell};
-use crate::api::{ApplyPlan, ApplyRequest, Change, Document, Impact};
+use crate::api::{ApplyPlan, ApplyRequest, Change, Document, Impact, Problem, TenantDetail};
 use crate::host::files;
 use crate::state::{Operation, OperationStatus};
 use crate::tenant::MAX_BYTES;
@@ -30,7 +32,9 @@ pub async fn run(client: &Client, console: Console, args: ApplyArgs) -> Result<(
         force: args.force,
         message: args.message,
     };
-    let answer: Value = client.post("/v1/apply", &request).await?;
+    let client = &client.expecting(args.if_revision);
+    let path = format!("/v1/apply{}", args.wait.query('?'));
+    let answer: Value = client.post(&path, &request).await?;
     let plans: Vec<ApplyPlan> = output::understood(answer.clone())?;
     if args.dry_run {
         return console.print(&if args.output.json {
@@ -39,7 +43,65 @@ pub async fn run(client: &Client, console: Console, args: ApplyArgs) -> Result<(
             planned(&plans, console.out)
         });
     }
-    carry_out(client, console, plans, args.output.json).await
+    let tenants: Vec<_> = plans.iter().map(|plan| plan.tenant.clone()).collect();
+    carry_out(client, console, plans, args.output.json).await?;
+    if args.wait_good {
+        wait_good(client, console, &tenants).await?;
+    }
+    Ok(())
+}
+
+/// How often a trial is asked after; its end is known, and what ends it earlier is not told.
+const ASKED_EVERY: Duration = Duration::from_millis(500);
+
+/// How often in a row a daemon that is being restarted may not answer.
+const ABSENCE: u32 = 120;
+
+/// Waits until none of the tenants is on trial; fails for those that were rolled back.
+async fn wait_good(client: &Client, console: Console, tenants: &[String]) -> Result<(), CliError> {
+    let mut failures = Vec::new();
+    for tenant in tenants {
+        let path = format!("/v1/tenants/{tenant}");
+        let (mut told, mut absent) = (false, 0);
+        let begun: TenantDetail = client.get(&path).await?;
+        let mut now = begun.clone();
+        while let Some(trial) = &now.summary.trial {
+            if !told {
+                console.tell(&format!("{tenant}: on trial until {}\n", trial.ends_at));
+                told = true;
+            }
+            tokio::time::sleep(ASKED_EVERY).await;
+            now = match client.get(&path).await {
+                Err(ClientError::NotRunning { .. } | ClientError::Broken(_))
+                    if absent < ABSENCE =>
+                {
+                    absent += 1;
+                    continue;
+                }
+                answer => answer?,
+            };
+            absent = 0;
+        }
+        failures.extend(no_good(&begun, &now));
+    }
+    output::all_well(failures, tenants.len())
+}
+
+/// The problem of a tenant whose revision did not turn out good.
+fn no_good(begun: &TenantDetail, now: &TenantDetail) -> Option<Problem> {
+    let applied = begun.summary.revision;
+    // A held tenant is not on trial, and neither good nor bad.
+    let is_good = now.good_revision == applied || now.summary.wanted.is_held();
+    if is_good {
+        return None;
+    }
+    let (tenant, reason) = (&now.summary.id, now.summary.reason.as_deref());
+    let title = format!(
+        "tenant {tenant}: {}; `tenantd show {tenant} --operation last` tells more",
+        reason.unwrap_or("the new revision is not good")
+    );
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Some(Problem::new("not-healthy", status, title))
 }
 
 /// Follows the operations of `plans` to their end and prints a summary.
@@ -171,6 +233,19 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
         }
     }
     text.push_str(&warnings(plans, paint));
+    for plan in plans {
+        let outcome = plan
+            .operation
+            .as_ref()
+            .and_then(|done| done.outcome.as_ref());
+        if let Some(why) = outcome.and_then(|outcome| outcome["clone"]["skipped"].as_str()) {
+            let _ = writeln!(
+                text,
+                "{}: its data were not cloned, so a rollback would keep them as they are: {why}",
+                plan.tenant
+            );
+        }
+    }
     let unchanged = plans.iter().filter(|plan| plan.operation.is_none()).count();
     let tenants: BTreeSet<_> = plans.iter().map(|plan| &plan.tenant).collect();
     let _ = write!(text, "{}: ", counted(tenants.len(), "tenant"));

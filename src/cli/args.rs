@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use backup::*;
 
+use super::attempt::Which;
 use super::generate::GenerateCommand;
 use super::keys::KeysCommand;
 use super::secret::SecretCommand;
@@ -70,10 +71,12 @@ pub enum Command {
     /// Create tenants, or change them, to what their specs say.
     ///
     /// All specs are checked before anything is touched. An agent that does not become healthy
-    /// gets its previous revision back. A tenant whose spec says nothing new is left alone.
+    /// gets its last known good release back: revision, image and data. So does one that fails on trial, before it was
+    /// healthy for a minute. A tenant whose spec says nothing new is left alone.
     #[command(
         after_help = "Examples:\n  tenantd apply acme.toml\n  tenantd apply --dry-run tenants/\n  \
-                            tenantd apply --pull acme.toml"
+                            tenantd apply --pull acme.toml --wait-good\n  \
+                            tenantd apply acme.toml --if-revision 3"
     )]
     Apply(ApplyArgs),
     /// List tenants.
@@ -82,10 +85,16 @@ pub enum Command {
     )]
     List(ListArgs),
     /// Show one tenant: image, units, usage, last operations and history.
-    #[command(after_help = "Example:\n  tenantd show acme")]
+    ///
+    /// With --operation, show one operation instead, and what is kept of it when it failed: the agent's log, what it
+    /// answered to probes, systemd's result, and the files that were rendered.
+    #[command(after_help = "Examples:\n  tenantd show acme\n  tenantd show acme --operation last")]
     Show {
         /// The tenant's id.
         tenant: TenantId,
+        /// An operation's id, or `last`: the newest that failed or that a failure led to.
+        #[arg(long, value_name = "ID|last")]
+        operation: Option<Which>,
         #[command(flatten)]
         output: Output,
     },
@@ -129,6 +138,14 @@ pub enum Command {
     /// Start suspended tenants again.
     #[command(after_help = "Example:\n  tenantd resume acme")]
     Resume(TenantArgs),
+    /// Return a tenant to an earlier release: its revision, its image, and the data that it had left.
+    ///
+    /// What was written since is set aside, and the answer says where. It needs neither the network nor an identity: before
+    /// each update the state is cloned. Without --to it is the last known good release, or the one before it.
+    #[command(after_help = "Examples:\n  tenantd rollback acme\n  \
+                            tenantd rollback acme --to 3 --message regression\n  \
+                            tenantd rollback acme --to 2 --keep-data")]
+    Rollback(RollbackArgs),
     /// Print what a tenant's agent wrote.
     #[command(after_help = "Examples:\n  tenantd logs acme -n 20\n  tenantd logs acme -f")]
     Logs(LogsArgs),
@@ -327,6 +344,50 @@ pub struct TenantArgs {
     /// The tenants' ids.
     #[arg(required = true, value_name = "TENANT")]
     pub tenants: Vec<TenantId>,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// What to do when another operation is at work on a tenant.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Wait {
+    /// Wait for the end of what is at work on a tenant, instead of being refused.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+impl Wait {
+    /// The query of a path, or its continuation where it has one already.
+    pub fn query(self, first: char) -> String {
+        if self.wait {
+            format!("{first}queue=true")
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The tenant's id.
+    pub tenant: TenantId,
+    /// The revision to return to.
+    #[arg(long, value_name = "N")]
+    pub to: Option<u64>,
+    /// Leave the data as it is.
+    #[arg(long)]
+    pub keep_data: bool,
+    /// Why; kept in the tenant's history.
+    #[arg(short, long)]
+    pub message: Option<String>,
+    /// Only if this revision is installed.
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<u64>,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `init`.
@@ -387,6 +448,14 @@ pub struct ApplyArgs {
     /// A note that is kept with the revision.
     #[arg(short, long)]
     pub message: Option<String>,
+    /// Only if this revision is installed; for one spec.
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<u64>,
+    /// Wait until the new revision is good: healthy for as long as node.toml says, by default a minute.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait_good: bool,
+    #[command(flatten)]
+    pub wait: Wait,
     #[command(flatten)]
     pub output: Output,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::args::{BackupArgs, SnapshotsArgs};
+use super::args::{BackupArgs, SnapshotsArgs, Wait};
 use super::client::Client;
 use super::console::{Console, Paint};
 use super::error::CliError;
@@ -26,7 +26,14 @@ pub async fn backup(client: &Client, console: Console, args: BackupArgs) -> Resu
         let failures = ended.iter().filter_map(problem).collect();
         (ended, failures)
     } else {
-        life::ask_all(client, console, Verb::Backup, &args.tenants).await?
+        life::ask_all(
+            client,
+            console,
+            Verb::Backup,
+            &args.tenants,
+            Wait::default(),
+        )
+        .await?
     };
     if args.output.json {
         console.print(&output::json(&ended))?;

@@ -52,6 +52,8 @@ pub struct Client {
     socket: Utf8PathBuf,
     /// Longest wait for the beginning of an answer.
     patience: Duration,
+    /// The revision that must be installed for a change.
+    expects: Option<u64>,
 }
 
 /// Why a request to the daemon has no good answer.
@@ -165,6 +167,16 @@ impl Client {
         Self {
             socket: socket.into(),
             patience: ANSWER,
+            expects: None,
+        }
+    }
+
+    /// One whose changes are refused unless this revision is installed.
+    pub fn expecting(&self, revision: Option<u64>) -> Self {
+        Self {
+            socket: self.socket.clone(),
+            patience: self.patience,
+            expects: revision,
         }
     }
 
@@ -308,6 +320,9 @@ impl Client {
         if let Some((kind, _)) = &body {
             request = request.header(header::CONTENT_TYPE, *kind);
         }
+        if let Some(revision) = self.expects {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
         let body = body.map(|(_, bytes)| bytes);
         if let Some(protocol) = protocol {
             request = request
@@ -437,7 +452,11 @@ mod tests {
             stream.write_all(answer).await.unwrap();
             std::future::pending::<()>().await;
         };
-        let client = Client { socket, patience };
+        let client = Client {
+            socket,
+            patience,
+            expects: None,
+        };
         tokio::select! {
             answer = client.get::<()>("/v1/version") => answer.unwrap_err(),
             () = other => unreachable!("it waits for ever"),

@@ -270,7 +270,7 @@ pub fn problem_exit(problem: &Problem) -> Exit {
         (_, 400 | 413 | 415 | 422) => Exit::Invalid,
         (_, 401 | 403) => Exit::Unreachable,
         (_, 404) => Exit::NotFound,
-        (_, 409) => Exit::Conflict,
+        (_, 409 | 412) => Exit::Conflict,
         _ => Exit::Failed,
     }
 }
@@ -323,6 +323,7 @@ mod tests {
             causes: vec!["the job failed".to_owned(), "two\nlines".to_owned()],
             faults: vec!["acme.toml:3:1: unknown key `imgae`\n  did you mean `image`?".to_owned()],
             log: vec!["migrating".to_owned(), "cannot migrate".to_owned()],
+            operation: None,
         };
         let error = CliError::Client(ClientError::Refused(Box::new(problem)));
         assert_eq!(error.exit(), Exit::NotHealthy);
@@ -357,6 +358,7 @@ mod tests {
     #[case("tenant-unknown", StatusCode::NOT_FOUND, Exit::NotFound)]
     #[case("tenant-held", StatusCode::CONFLICT, Exit::Conflict)]
     #[case("image-unusable", StatusCode::UNPROCESSABLE_ENTITY, Exit::Invalid)]
+    #[case("revision-changed", StatusCode::PRECONDITION_FAILED, Exit::Conflict)]
     #[case("units-refused", StatusCode::UNPROCESSABLE_ENTITY, Exit::Invalid)]
     #[case("start-failed", StatusCode::INTERNAL_SERVER_ERROR, Exit::NotHealthy)]
     #[case("not-healthy", StatusCode::INTERNAL_SERVER_ERROR, Exit::NotHealthy)]

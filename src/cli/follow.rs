@@ -102,6 +102,7 @@ fn done(kind: OperationKind) -> &'static str {
         OperationKind::Reclaim => "reclaimed",
         OperationKind::Backup => "backed up",
         OperationKind::Restore => "restored",
+        OperationKind::Rollback => "rolled back",
         OperationKind::Reconcile => "put right",
     }
 }

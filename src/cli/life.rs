@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::args::RemoveArgs;
+use super::args::{RemoveArgs, TenantArgs, Wait};
 use super::client::{Client, ClientError};
 use super::confirm::confirm_by_typing;
 use super::console::Console;
@@ -40,15 +40,23 @@ pub enum Verb {
 }
 
 impl Verb {
-    async fn ask(&self, client: &Client, tenant: &TenantId) -> Result<Operation, ClientError> {
-        let path = |verb: &str| format!("/v1/tenants/{tenant}/{verb}");
+    async fn ask(
+        &self,
+        client: &Client,
+        tenant: &TenantId,
+        wait: Wait,
+    ) -> Result<Operation, ClientError> {
+        let path = |verb: &str| format!("/v1/tenants/{tenant}/{verb}{}", wait.query('?'));
         let none = json!({});
         match self {
             Self::Start => client.post(&path("start"), &none).await,
             Self::Stop => client.post(&path("stop"), &none).await,
             Self::Restart => client.post(&path("restart"), &none).await,
             Self::Resume => client.post(&path("resume"), &none).await,
-            Self::Backup => client.post(&path("backups"), &none).await,
+            Self::Backup => {
+                let path = format!("/v1/tenants/{tenant}/backups");
+                client.post(&path, &none).await
+            }
             Self::Suspend(reason) => {
                 let request = SuspendRequest {
                     reason: Some(reason.clone()),
@@ -60,8 +68,10 @@ impl Verb {
                 purge,
                 keep_backups,
             } => {
-                let path =
-                    format!("/v1/tenants/{tenant}?purge={purge}&keep_backups={keep_backups}");
+                let path = format!(
+                    "/v1/tenants/{tenant}?purge={purge}&keep_backups={keep_backups}{}",
+                    wait.query('&')
+                );
                 client.delete(&path).await
             }
         }
@@ -73,9 +83,9 @@ pub async fn run(
     client: &Client,
     console: Console,
     verb: Verb,
-    tenants: &[TenantId],
+    TenantArgs { tenants, wait }: &TenantArgs,
 ) -> Result<(), CliError> {
-    let (_, failures) = ask_all(client, console, verb, tenants).await?;
+    let (_, failures) = ask_all(client, console, verb, tenants, *wait).await?;
     output::all_well(failures, tenants.len())
 }
 
@@ -85,11 +95,12 @@ pub async fn ask_all(
     console: Console,
     verb: Verb,
     tenants: &[TenantId],
+    wait: Wait,
 ) -> Result<(Vec<Operation>, Vec<crate::api::Problem>), CliError> {
     let mut operations = Vec::new();
     let mut failures = Vec::new();
     for tenant in tenants {
-        match verb.ask(client, tenant).await {
+        match verb.ask(client, tenant, wait).await {
             Ok(operation) => operations.push(operation),
             Err(ClientError::Refused(problem)) => failures.push(*problem),
             Err(error) => return Err(error.into()),
@@ -110,7 +121,7 @@ pub async fn remove(client: &Client, console: Console, args: RemoveArgs) -> Resu
         purge: args.purge,
         keep_backups: args.keep_backups,
     };
-    let (ended, failures) = ask_all(client, console, verb, tenants).await?;
+    let (ended, failures) = ask_all(client, console, verb, tenants, args.tenants.wait).await?;
     for operation in &ended {
         if let Some(told) = removal_note(operation) {
             console.tell(&told);

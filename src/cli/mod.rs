@@ -3,6 +3,7 @@
 
 mod apply;
 mod args;
+mod attempt;
 mod backup;
 mod catalog;
 mod client;
@@ -29,6 +30,7 @@ mod progress;
 mod prune;
 mod restore;
 mod revisions;
+mod rollback;
 #[cfg(test)]
 mod samples;
 mod secret;
@@ -102,16 +104,24 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
 /// Everything that talks to the daemon.
 async fn ask(client: &Client, console: Console, command: Command) -> Result<ExitCode, CliError> {
     let all = |verb, tenants: args::TenantArgs| async move {
-        life::run(client, console, verb, &tenants.tenants).await
+        life::run(client, console, verb, &tenants).await
     };
     done(match command {
         Command::Exec(args) => return exec::run(client, args).await,
         Command::Apply(args) => apply::run(client, console, args).await,
         Command::List(args) => tenants::list(client, console, args).await,
-        Command::Show { tenant, output } => tenants::show(client, console, &tenant, output).await,
+        Command::Show {
+            tenant,
+            operation: Some(which),
+            output,
+        } => attempt::show(client, console, &tenant, which, output.json).await,
+        Command::Show { tenant, output, .. } => {
+            tenants::show(client, console, &tenant, output).await
+        }
         Command::Top(args) => top::run(client, console, args).await,
         Command::Units(args) => tenants::units(client, console, args).await,
         Command::History(args) => revisions::history(client, console, args).await,
+        Command::Rollback(args) => rollback::run(client, console, args).await,
         Command::Diff(args) => revisions::diff(client, console, args).await,
         Command::Start(tenants) => all(Verb::Start, tenants).await,
         Command::Stop(tenants) => all(Verb::Stop, tenants).await,

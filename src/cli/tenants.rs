@@ -18,7 +18,7 @@ use crate::api::{
     HistoryLine, RenderedFile, StorageUsage, TenantDetail, TenantSummary, TenantUnits,
 };
 use crate::host::clock;
-use crate::protect::{CheckOutcome, Kept};
+use crate::protect::{CheckOutcome, Kept, Release};
 use crate::tenant::{FailureCause, TenantId};
 
 /// `list`.
@@ -99,6 +99,13 @@ fn note(tenant: &TenantSummary, now: Timestamp) -> String {
         .chain(tenant.checks.failures())
         .chain(tenant.kept.as_ref().map(|kept| kept_note(kept, now)))
         .chain(storage.map(|percent| format!("storage is {percent} % full")))
+        .chain(
+            tenant
+                .releases
+                .iter()
+                .filter(|release| release.set_aside)
+                .map(set_aside_note),
+        )
         .chain(unenforced)
         .collect();
     notes.join("; ")
@@ -134,6 +141,15 @@ fn kept_note(kept: &Kept, now: Timestamp) -> String {
         "keeps {} from before the restore {}",
         bytes(kept.bytes),
         age(now, kept.since)
+    )
+}
+
+/// What a rollback has left, and that it takes room.
+fn set_aside_note(release: &Release) -> String {
+    format!(
+        "keeps {} that revision {} has written",
+        bytes(release.bytes),
+        release.revision
     )
 }
 
@@ -248,6 +264,9 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
         .revision
         .map(|number| format!("{number}{}", good.unwrap_or_default()));
     fact("Revision", maybe(revision));
+    for (name, told) in releases(summary, now) {
+        fact(name, cell(told));
+    }
     let source = tenant.source.as_deref().unwrap_or("applied by hand");
     fact("Defined by", cell(source));
     let backup = summary.last_backup.map(|at| age(now, at));
@@ -321,6 +340,35 @@ fn storage_fact(storage: &StorageUsage, now: Timestamp) -> String {
         ),
         _ => format!("at most {limit}; the limit is not kept, and nothing was measured yet"),
     }
+}
+
+/// The trial of what is installed, and the releases that can be returned to.
+fn releases(summary: &TenantSummary, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut told = Vec::new();
+    if let Some(trial) = &summary.trial {
+        let crashes = match trial.crashes {
+            0 => String::new(),
+            times => format!(", crashed {times} times"),
+        };
+        told.push(("On trial", format!("until {}{crashes}", trial.ends_at)));
+    }
+    for release in &summary.releases {
+        let (id, number) = (&summary.id, release.revision);
+        let (size, left) = (bytes(release.bytes), age(now, release.since));
+        let text = if release.set_aside {
+            format!(
+                "{number}, set aside {left}: {size} in {}; `tenantd rollback {id} --to {number}`, or `tenantd restore {id} \
+                 --accept` removes it",
+                release.path
+            )
+        } else {
+            format!(
+                "{number}, left {left}, with its data ({size}); `tenantd rollback {id} --to {number}`"
+            )
+        };
+        told.push(("Release", text));
+    }
+    told
 }
 
 /// The rendered files, one after the other, each under its name.

@@ -25,8 +25,21 @@ pub enum CloneKind {
 /// # Errors
 /// Any I/O error but "this file system cannot share blocks", which leads to a copy.
 pub fn clone_or_copy(from: &File, to: &File) -> io::Result<CloneKind> {
+    if share(from, to)? {
+        return Ok(CloneKind::Shared);
+    }
+    rustix::fs::fdatasync(from)?;
+    copy(from, to)?;
+    Ok(CloneKind::Copied)
+}
+
+/// Has the empty file `to` share the blocks of `from`; false where this file system cannot do that.
+///
+/// # Errors
+/// Any other I/O error.
+pub fn share(from: &File, to: &File) -> io::Result<bool> {
     match ioctl_ficlone(to, from) {
-        Ok(()) => Ok(CloneKind::Shared),
+        Ok(()) => Ok(true),
         Err(
             Errno::OPNOTSUPP
             | Errno::XDEV
@@ -35,11 +48,7 @@ pub fn clone_or_copy(from: &File, to: &File) -> io::Result<CloneKind> {
             | Errno::NOSYS
             | Errno::PERM
             | Errno::TXTBSY,
-        ) => {
-            rustix::fs::fdatasync(from)?;
-            copy_data(from, to)?;
-            Ok(CloneKind::Copied)
-        }
+        ) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -62,7 +71,11 @@ pub fn next_data(file: &File, position: u64, size: u64) -> io::Result<Option<(u6
     Ok((end > start).then_some((start, end)))
 }
 
-fn copy_data(from: &File, to: &File) -> io::Result<()> {
+/// Copies the content of `from` into the empty file `to`, holes left as holes.
+///
+/// # Errors
+/// Any I/O error.
+pub fn copy(from: &File, to: &File) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
 
     let size = from.metadata()?.len();

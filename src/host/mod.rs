@@ -20,3 +20,4 @@ pub mod quota;
 pub mod secret_mount;
 pub mod space;
 pub mod systemd;
+pub mod tree;

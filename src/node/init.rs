@@ -12,6 +12,7 @@ use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use super::secret_settings::SecretSettings;
 use super::settings::{KeySettings, NodeSettings, StoreSettings, StoreSettingsError, StoreTarget};
+use super::update_settings::UpdateSettings;
 use crate::backup::{
     Identity, KeyError, NodeCertificate, NodeKey, NodeStatement, PublicKey, Recipient, RootKey,
     SealError, Trust,
@@ -174,6 +175,7 @@ pub fn init(
         failure: FailureSettings::default(),
         retention: RetentionSettings::default(),
         secrets: SecretSettings::default(),
+        update: UpdateSettings::default(),
         keys: KeySettings {
             root: root.to_string(),
             recipients,

@@ -12,6 +12,7 @@ mod restore_settings;
 mod retention;
 mod secret_settings;
 mod settings;
+mod update_settings;
 
 pub use backup_settings::BackupSettings;
 pub use capacity::{CapacitySettings, OnOvercommit};
@@ -24,6 +25,7 @@ pub use secret_settings::SecretSettings;
 pub use settings::{
     KeySettings, NodeSettings, SettingsError, StoreSettings, StoreSettingsError, StoreTarget,
 };
+pub use update_settings::{CloneMode, UpdateSettings};
 
 use crate::layout::Layout;
 

@@ -12,6 +12,7 @@ use super::failure_settings::FailureSettings;
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use super::secret_settings::SecretSettings;
+use super::update_settings::UpdateSettings;
 use crate::object_store::{EndpointError, RateError, S3Settings, StoreUrl, StoreUrlError, Uploads};
 
 /// The settings of a node.
@@ -47,6 +48,9 @@ pub struct NodeSettings {
     /// Which references to secrets specs may use.
     #[serde(default)]
     pub secrets: SecretSettings,
+    /// What is kept before an update, and when it counts as good.
+    #[serde(default)]
+    pub update: UpdateSettings,
     /// Whom the node trusts and for whom it encrypts.
     pub keys: KeySettings,
 }
@@ -249,6 +253,14 @@ pub enum SettingsError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// What it says of updates cannot be.
+    #[error("{path}: [update] cannot be used: {fault}")]
+    Update {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// systemd could not keep such an interval.
     #[error("{path}: [backup] cannot be used: {fault}")]
     Backup {
@@ -294,6 +306,10 @@ impl NodeSettings {
         if let Some(fault) = settings.retention.fault() {
             let path = path.clone();
             return Err(SettingsError::Retention { path, fault });
+        }
+        if let Some(fault) = settings.update.fault() {
+            let path = path.clone();
+            return Err(SettingsError::Update { path, fault });
         }
         let store = settings.store.check_for_units();
         match store.and_then(|()| settings.store.target()) {
@@ -352,6 +368,7 @@ impl NodeSettings {
              {backup}\
              {restore}\
              {failure}\
+             {update}\
              \n\
              # What `tenantd prune` keeps: all `within` this time before the newest, and the first of so\n\
              # many hours, days, weeks, months and years. Nothing goes sooner than `grace`.\n\
@@ -375,6 +392,7 @@ impl NodeSettings {
             capacity = self.capacity.to_toml(),
             restore = self.restore.to_toml(),
             failure = self.failure.to_toml(),
+            update = self.update.to_toml(),
             retention = self.retention.to_toml(),
             secrets = self.secrets.to_toml(),
             root = quoted(&self.keys.root),
@@ -424,6 +442,10 @@ mod tests {
             retention: RetentionSettings {
                 daily: 30,
                 ..RetentionSettings::default()
+            },
+            update: UpdateSettings {
+                healthy_for: "5min".parse().unwrap(),
+                ..UpdateSettings::default()
             },
             keys: KeySettings {
                 root: "ssh-ed25519 AAAA".to_owned(),

@@ -239,6 +239,21 @@ pub enum ProtectError {
     /// There is nothing to put back.
     #[error("nothing is kept of tenant {0} from before a restore")]
     NothingKept(TenantId),
+    /// The state as a revision has left it is not there.
+    #[error(
+        "the state as revision {revision} of tenant {tenant} has left it is not kept (any more); `tenantd rollback {tenant} \
+         --to {revision} --keep-data` goes back with the present one, and `tenantd snapshots {tenant}` shows older ones that \
+         `tenantd restore` brings back"
+    )]
+    NoRelease {
+        /// The tenant.
+        tenant: TenantId,
+        /// The revision.
+        revision: u64,
+    },
+    /// A state could not be cloned.
+    #[error("the state could not be cloned")]
+    Clone(#[from] crate::host::tree::TreeError),
     /// A worker died.
     #[error("a worker stopped unexpectedly")]
     Worker(#[source] tokio::task::JoinError),

@@ -12,8 +12,10 @@ use utoipa::ToSchema;
 
 use super::ProtectError;
 use super::exchange::has_state;
+use super::releases::give_up_set_aside;
 use crate::failpoint;
 use crate::host::files::{self, FileError};
+use crate::host::tree::size;
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::tenant::TenantId;
@@ -144,7 +146,7 @@ pub fn put_back(layout: &Layout, tenant: &TenantId, operation: &str) -> Result<(
     Ok(())
 }
 
-/// Gives the kept state up. Nothing kept is fine: it may be the second time.
+/// Gives up the kept state, and what rollbacks have set aside. Nothing kept is fine: it may be the second time.
 ///
 /// # Errors
 /// It cannot be removed.
@@ -159,7 +161,7 @@ pub fn give_up(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
     failpoint::hit("protect.discarding");
     dirs::remove_tree(&discarding)?;
     files::remove(&record_file(layout, tenant))?;
-    Ok(())
+    give_up_set_aside(layout, tenant)
 }
 
 fn inode(path: &Utf8Path) -> Result<u64, ProtectError> {
@@ -169,24 +171,6 @@ fn inode(path: &Utf8Path) -> Result<u64, ProtectError> {
         source,
     })?;
     Ok(metadata.ino())
-}
-
-/// What a tree takes on the disk; what cannot be looked at counts as nothing.
-fn size(root: &Utf8Path) -> u64 {
-    let mut waiting = vec![root.as_std_path().to_owned()];
-    let mut bytes = 0;
-    while let Some(path) = waiting.pop() {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else {
-                continue;
-            };
-            bytes += metadata.blocks() * 512 / metadata.nlink().max(1);
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 fn rename(from: &Utf8Path, to: &Utf8Path, flags: RenameFlags) -> Result<(), ProtectError> {

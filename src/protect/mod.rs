@@ -24,6 +24,7 @@ mod opened;
 mod order;
 mod prune;
 mod quiesce;
+mod releases;
 mod report;
 mod restore;
 mod restore_apart;
@@ -55,6 +56,7 @@ pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use quiesce::{Quiesced, release_abandoned};
+pub use releases::{Release, bring_back, drop_clones, releases, surplus, take as take_release};
 pub use report::{
     BackupReport, Outcome, Told, end_progress, progress, read_report, take_restore_report,
     tell_progress,

@@ -12,7 +12,7 @@ use crate::host::dirs;
 use crate::layout::Layout;
 use crate::node::{
     BackupSettings, KeyFiles, KeySettings, NodeSettings, RestoreSettings, RetentionSettings,
-    SecretSettings, StoreSettings,
+    SecretSettings, StoreSettings, UpdateSettings,
 };
 use crate::state::Database;
 use crate::tenant::TenantId;
@@ -88,6 +88,7 @@ impl Operator {
             failure: crate::node::FailureSettings::default(),
             retention: RetentionSettings::default(),
             secrets: SecretSettings::default(),
+            update: UpdateSettings::default(),
             keys: KeySettings {
                 root: self.root.public().to_string(),
                 recipients: vec![self.identity.recipient().to_string()],

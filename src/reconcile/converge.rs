@@ -22,7 +22,7 @@ use crate::host::{clock, dirs, files};
 use crate::layout::UnitNames;
 use crate::quadlet::UnitSet;
 use crate::state::{StoredRevision, TenantRow, Wanted};
-use crate::tenant::Runtime;
+use crate::tenant::{Runtime, TenantId};
 
 /// Looks after which nothing is left to do, or something works against us.
 const ROUNDS: usize = 4;
@@ -312,33 +312,51 @@ pub async fn start_agent(run: &Run, step: &Step) -> Result<(), OperationError> {
 pub async fn wait_healthy(run: &Run) -> Result<(), OperationError> {
     run.step("probe the agent through its ingress").await?;
     let tenant = run.tenant()?;
-    let layout = &run.engine.layout;
+    let asked = ask_until_healthy(&run.engine, tenant, |answer| run.probed(answer)).await;
+    let Err(reason) = asked else {
+        run.give_place_back();
+        return Ok(());
+    };
+    Err(OperationError::NotHealthy {
+        tenant: tenant.clone(),
+        reason,
+        log: agents_words(run).await,
+    })
+}
+
+/// Whether a tenant's agent answers through the path that its users take, within [`INGRESS_PATIENCE`]; else why not.
+pub async fn ask_through_ingress(engine: &Engine, tenant: &TenantId) -> Result<(), String> {
+    ask_until_healthy(engine, tenant, |_| ()).await
+}
+
+async fn ask_until_healthy(
+    engine: &Engine,
+    tenant: &TenantId,
+    note: impl Fn(String),
+) -> Result<(), String> {
+    let layout = &engine.layout;
     let path = layout.runtime_file(tenant);
-    let bytes = blocking(move || files::read(&path, 64 * 1024)).await?;
-    let runtime: Runtime =
-        serde_json::from_slice(&bytes).map_err(|_| OperationError::NotHealthy {
-            tenant: tenant.clone(),
-            reason: "its runtime.json is not readable; apply its spec again".to_owned(),
-            log: Vec::new(),
-        })?;
-    let socket = layout.ingress_socket(tenant);
-    let target = Target::Unix(socket);
+    let read = blocking(move || files::read(&path, 64 * 1024)).await;
+    let runtime = read
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some::<Runtime>(runtime) = runtime else {
+        return Err("its runtime.json is not readable; apply its spec again".to_owned());
+    };
+    let target = Target::Unix(layout.ingress_socket(tenant));
     let begin = clock::monotonic();
     loop {
         let error = match probe::ask(&target, &runtime.start_probe, PROBE).await {
             Ok(()) => {
-                run.give_place_back();
+                note(format!("{} was answered well", runtime.start_probe.path));
                 return Ok(());
             }
-            Err(error) => error,
+            Err(error) => error.to_string(),
         };
+        note(error.clone());
         // The agent has answered its start probe already: what is left is the door's start.
         if begin.elapsed() >= INGRESS_PATIENCE {
-            return Err(OperationError::NotHealthy {
-                tenant: tenant.clone(),
-                reason: error.to_string(),
-                log: agents_words(run).await,
-            });
+            return Err(error);
         }
         tokio::time::sleep(PROBE_PAUSE).await;
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
+use super::attempts;
 use super::diagnose::needs;
 use super::error::OperationError;
 use super::installer::Installer;
@@ -45,6 +46,8 @@ pub struct Engine {
     pub(super) locks: TenantLocks,
     pub(super) starts: Starts,
     pub(super) progress: Progress,
+    /// Something has happened that may concern a revision on trial.
+    pub(super) trials_changed: tokio::sync::Notify,
     settings: RwLock<Arc<NodeSettings>>,
     catalog: RwLock<Arc<Catalog>>,
     views: Mutex<Views>,
@@ -87,6 +90,7 @@ impl Engine {
             locks: TenantLocks::default(),
             starts: Starts::on(facts::processors()),
             progress: Progress::default(),
+            trials_changed: tokio::sync::Notify::new(),
             settings: RwLock::new(Arc::new(settings)),
             catalog: RwLock::new(Arc::new(catalog)),
             views: Mutex::default(),
@@ -258,6 +262,40 @@ impl Engine {
         self.locks.is_busy(tenant)
     }
 
+    /// Whether an operation is at work on `tenant`, or waits for its turn with it.
+    pub fn is_at_work(&self, tenant: &TenantId) -> bool {
+        let running = self.progress.running();
+        running
+            .iter()
+            .any(|operation| operation.tenant.as_ref() == Some(tenant))
+    }
+
+    /// Refuses while another operation changes what `tenant` is or whether it runs. Backups and repairs are no such
+    /// operations: they are waited for.
+    pub fn refuse_busy(&self, tenant: &TenantId) -> Result<(), OperationError> {
+        let running = self.progress.running();
+        let is_in_the_way = |operation: &&Operation| {
+            operation.tenant.as_ref() == Some(tenant)
+                && !matches!(
+                    operation.kind,
+                    OperationKind::Backup | OperationKind::Reconcile
+                )
+        };
+        match running
+            .into_iter()
+            .find(|operation| is_in_the_way(&operation))
+        {
+            None => Ok(()),
+            Some(operation) => Err(OperationError::Busy {
+                tenant: tenant.clone(),
+                operation: operation.id,
+                kind: operation.kind,
+                by: operation.actor,
+                since: operation.started_at,
+            }),
+        }
+    }
+
     /// Records the ends of operations that could not be recorded when they came.
     pub async fn record_ends(&self) {
         let waiting = std::mem::take(&mut *self.ends());
@@ -306,6 +344,12 @@ impl Engine {
         };
         let run = Run::new(Arc::clone(&self), operation.clone());
         let outcome = operations::run(&run).await;
+        if let Err(error @ (OperationError::Job { .. } | OperationError::NotHealthy { .. })) =
+            &outcome
+        {
+            let current = run.row().await.ok().and_then(|row| row.current_revision);
+            attempts::keep(&run, current, error).await;
+        }
         failpoint::hit("operation.done");
         let (status, document) = match &outcome {
             Ok(result) => (OperationStatus::Succeeded, result.clone()),
@@ -351,6 +395,7 @@ impl Engine {
             );
         }
         self.progress.end(operation);
+        self.trials_changed.notify_one();
     }
 }
 

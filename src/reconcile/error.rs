@@ -11,6 +11,7 @@ use super::verbs::Refusal;
 use crate::api::Problem;
 use crate::host::files::FileError;
 use crate::host::systemd::SystemdError;
+use crate::protect::{ProtectError, Release};
 use crate::quadlet::validate::ValidateError;
 use crate::secrets::SecretError;
 use crate::state::{OperationId, OperationKind, StateError, TenantRow};
@@ -248,8 +249,68 @@ pub enum OperationError {
         /// The agent's last log lines.
         log: Vec<String>,
     },
+    /// What was decided about an operation before it was cut short.
+    #[error("{0}")]
+    Earlier(String),
+    /// Another operation is at work on the tenant.
+    #[error(
+        "tenant {tenant} is busy with the {} that {by} began at {since} ({operation}); --wait waits for its end",
+        kind.as_str()
+    )]
+    Busy {
+        /// The tenant.
+        tenant: TenantId,
+        /// The operation.
+        operation: OperationId,
+        /// What it does.
+        kind: OperationKind,
+        /// Who asked for it.
+        by: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The tenant is not what it was when the change was thought of.
+    #[error(
+        "tenant {tenant} is {}, not at revision {expected}: somebody has changed it; `tenantd diff {tenant}` shows \
+         how", at_revision(*found)
+    )]
+    RevisionChanged {
+        /// The tenant.
+        tenant: TenantId,
+        /// What was expected.
+        expected: u64,
+        /// What is installed.
+        found: Option<u64>,
+    },
+    /// There is no earlier release.
+    #[error(
+        "tenant {0} has no earlier release that is kept; `tenantd history {0}` lists its revisions, and \
+         `tenantd rollback {0} --to N --keep-data` goes back to any of them with the data as it is"
+    )]
+    NothingToReturnTo(TenantId),
+    /// The state was to be cloned before an update, and could not be.
+    #[error(
+        "tenant {tenant}: its state could not be cloned, and node.toml says clone = \"always\" under [update]; it runs on as \
+         it was"
+    )]
+    NotCloned {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why.
+        #[source]
+        error: Box<ProtectError>,
+    },
+    /// The data of a release was not brought back.
+    #[error("tenant {tenant}: the data of that release cannot be brought back")]
+    NotExchanged {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why.
+        #[source]
+        error: Box<ProtectError>,
+    },
     /// An update failed and the previous revision is back.
-    #[error("revision {failed} of tenant {tenant} failed; revision {kept} is back")]
+    #[error("revision {failed} of tenant {tenant} failed; revision {kept} is back{}", with_data(aside.as_deref()))]
     RolledBack {
         /// The tenant.
         tenant: TenantId,
@@ -257,6 +318,8 @@ pub enum OperationError {
         failed: u64,
         /// The revision that runs again.
         kept: u64,
+        /// What the failed one has written, where the data were brought back too.
+        aside: Option<Box<Release>>,
         /// Why it failed.
         #[source]
         cause: Box<OperationError>,
@@ -360,9 +423,21 @@ impl OperationError {
                 ("disk-full", StatusCode::INSUFFICIENT_STORAGE)
             }
             Self::File(error) if error.is_full() => ("disk-full", StatusCode::INSUFFICIENT_STORAGE),
-            Self::Job { .. } => ("start-failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Job { .. } | Self::Earlier(_) => {
+                ("start-failed", StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::NotHealthy { .. } => ("not-healthy", StatusCode::INTERNAL_SERVER_ERROR),
             Self::RolledBack { cause, .. } => cause.code(),
+            Self::RevisionChanged { .. } => ("revision-changed", StatusCode::PRECONDITION_FAILED),
+            Self::Busy { .. } => ("tenant-busy", StatusCode::CONFLICT),
+            Self::NothingToReturnTo(_) => ("release-unknown", StatusCode::CONFLICT),
+            Self::NotExchanged { error, .. }
+                if matches!(**error, ProtectError::NoRelease { .. }) =>
+            {
+                ("release-unknown", StatusCode::CONFLICT)
+            }
+            Self::NotCloned { .. } => ("not-cloned", StatusCode::INSUFFICIENT_STORAGE),
+            Self::NotExchanged { .. } => ("rollback-failed", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Backup(_) => ("backup-failed", StatusCode::INTERNAL_SERVER_ERROR),
             Self::KeepsOld { .. } => ("keeps-old-state", StatusCode::CONFLICT),
             Self::Restore(_) => ("restore-failed", StatusCode::INTERNAL_SERVER_ERROR),
@@ -389,6 +464,7 @@ impl OperationError {
                 problem.faults = faults.map(ToString::to_string).collect();
             }
             Self::Capacity { figures, .. } => problem.faults.clone_from(figures),
+            Self::Busy { operation, .. } => problem.operation = Some(*operation),
             Self::Units { complaints, .. } => problem.faults.clone_from(complaints),
             Self::Job { log, .. } | Self::NotHealthy { log, .. } => problem.log.clone_from(log),
             Self::RolledBack { cause, .. } => {
@@ -405,6 +481,24 @@ impl OperationError {
 /// A day, in UTC, for people.
 fn day(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
+}
+
+fn at_revision(found: Option<u64>) -> String {
+    found.map_or_else(
+        || "without a revision".to_owned(),
+        |found| format!("at revision {found}"),
+    )
+}
+
+fn with_data(aside: Option<&Release>) -> String {
+    aside.map_or_else(String::new, |aside| {
+        format!(
+            " with the data that it had; what revision {} has written ({} KiB) is in {}",
+            aside.revision,
+            aside.bytes.div_ceil(1024),
+            aside.path
+        )
+    })
 }
 
 /// An error and its causes in one line.

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use crate::api::JournalLine;
 use crate::host::journal::{self, Entry, Query};
 use crate::layout::UnitNames;
 use crate::quadlet::IdRange;
@@ -30,6 +31,26 @@ pub async fn of_agent(tenant: &TenantId, ids: IdRange, since: Timestamp) -> Vec<
         Ok(entries) => telling(&entries, ids),
         Err(error) => vec![error.to_string()],
     }
+}
+
+/// Lines of a whole story, and the most of each.
+const STORY: (usize, usize) = (200, 1000);
+
+/// What the tenant's own journal tells since `since`: the agent's lines, Podman's and systemd's.
+pub async fn whole_story(tenant: &TenantId, ids: IdRange, since: Timestamp) -> Vec<JournalLine> {
+    let names = UnitNames(tenant);
+    let query = Query {
+        namespace: Some(names.journal_namespace()),
+        since: Some(since),
+        ..Query::last(names.service(), STORY.0)
+    };
+    let entries = journal::read(&query).await.unwrap_or_default();
+    let line = |entry: Entry| JournalLine {
+        at: entry.at,
+        by_agent: entry.uid.is_some_and(|uid| ids.contains(uid)),
+        message: entry.message.chars().take(STORY.1).collect(),
+    };
+    entries.into_iter().map(line).collect()
 }
 
 /// The last lines of a unit that writes to the host's journal.

@@ -13,7 +13,7 @@ use crate::host::systemd::{ActiveState, JobResult};
 use crate::layout::UnitNames;
 use crate::quadlet::{Controller, HostFacts};
 use crate::state::StoredRevision;
-use crate::tenant::{Limits, TenantId, live_change};
+use crate::tenant::{Limits, Revision, TenantId, live_change};
 
 /// What a container has of a plan on this host.
 fn container_limits(limits: &Limits, facts: &HostFacts) -> ContainerLimits {
@@ -31,6 +31,13 @@ fn container_limits(limits: &Limits, facts: &HostFacts) -> ContainerLimits {
     }
 }
 
+/// Whether an agent of one revision runs on when the other one takes its place.
+pub fn is_live(old: &Revision, new: &Revision) -> bool {
+    old.image == new.image
+        && old.secrets == new.secrets
+        && live_change(&old.resolved, &new.resolved).is_live()
+}
+
 /// How a container that was made for revision `running` differs from what the wanted one makes of it.
 pub async fn difference(
     engine: &Engine,
@@ -43,11 +50,7 @@ pub async fn difference(
         true
     } else {
         let stored = engine.database.revision(tenant.clone(), running).await?;
-        stored.is_some_and(|StoredRevision { revision, .. }| {
-            revision.image == wanted.image
-                && revision.secrets == wanted.secrets
-                && live_change(&revision.resolved, &wanted.resolved).is_live()
-        })
+        stored.is_some_and(|stored| is_live(&stored.revision, wanted))
     };
     if !is_live {
         return Ok(Difference::Agent);

@@ -10,12 +10,15 @@
 //! | `operations/` | what each kind of operation does |
 //! | `converge`, `observe`, `installer`, `starts` | taking the steps: files, systemd, the agent |
 //! | `limits` | the limits of an agent that runs, changed under it |
+//! | `trial`, `trials` | pure: what becomes of a revision on trial; who watches them |
+//! | `attempts`, `evidence` | what is kept of failed attempts |
 //! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
 //! | `specs_dir` | specs placed as files |
 //! | `queries`, `revisions` | what the API shows |
 //! | `secrets` | which version of each secret a spec leads to, and who uses which |
 
 mod approach;
+mod attempts;
 pub mod backup_timer;
 mod capacity;
 pub mod containers;
@@ -48,6 +51,8 @@ pub mod specs_dir;
 mod starts;
 pub mod supervisor;
 mod tenant_locks;
+mod trial;
+pub mod trials;
 mod usage;
 mod verbs;
 mod view;
@@ -56,7 +61,10 @@ mod watched;
 pub use engine::{Engine, asked};
 pub use error::OperationError;
 pub use image::Images;
-pub use operations::{ApplyJob, Identity, plan, preview, refuse, resolve_all};
+pub use operations::{
+    ApplyJob, Identity, RollbackJob, check_revision, plan, preview, refuse, resolve_all,
+    settle_rollback,
+};
 pub use recover::tend;
 
 /// Runs work that blocks (files, processes) away from the tasks that must not wait.

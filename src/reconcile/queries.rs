@@ -7,20 +7,21 @@ use std::fs;
 use camino::Utf8Path;
 use jiff::Timestamp;
 
+use super::attempts;
 use super::blocking;
 use super::engine::Engine;
 use super::error::{OperationError, chain};
 use super::policy::breaker;
 use super::usage::{promised, storage};
 use crate::api::{
-    Document, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail, TenantSummary,
-    TenantUnits, TransitionLine, Usage,
+    Document, Evidence, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail,
+    TenantSummary, TenantUnits, TransitionLine, TrialSummary, Usage,
 };
 use crate::host::clock;
 use crate::layout::UnitNames;
 use crate::protect;
 use crate::quadlet::{UnitFile, UnitSet};
-use crate::state::{StoredRevision, TenantRow};
+use crate::state::{OperationId, StoredRevision, TenantRow};
 use crate::tenant::{TenantId, TenantState};
 
 /// Transitions that are shown with a tenant.
@@ -108,6 +109,13 @@ impl Engine {
             history: history.collect(),
             transitions: self.transitions(tenant, TRANSITIONS).await?,
         })
+    }
+
+    /// What is kept of a failed operation, if anything.
+    pub async fn evidence(&self, id: OperationId) -> Result<Option<Evidence>, OperationError> {
+        let operation = self.database.operation(id).await?;
+        let operation = operation.ok_or(OperationError::NoOperation(id))?;
+        attempts::find(self, &operation).await
     }
 
     /// A tenant's rendered files beside what is installed.
@@ -201,10 +209,11 @@ impl Engine {
         let is_late = |at: &Timestamp| clock::now().duration_since(*at) > late_after;
         for row in self.database.tenants().await? {
             let (layout, id) = (self.layout.clone(), row.id.clone());
-            let (checks, kept, last_backup) = blocking(move || {
+            let (checks, kept, releases, last_backup) = blocking(move || {
                 let checks = protect::read_checks(&layout, id.as_str());
+                let releases = protect::releases(&layout, &id);
                 let last_backup = protect::last_backup(&layout, &id);
-                (checks, protect::kept(&layout, &id), last_backup)
+                (checks, protect::kept(&layout, &id), releases, last_backup)
             })
             .await;
             let id = row.id;
@@ -213,6 +222,17 @@ impl Engine {
                 format!("{id}: its last good backup is of {at}; `journalctl -u 'tenantd-backup@*'` tells why")
             }));
             warnings.extend(checks.failures().map(|why| format!("{id}: {why}")));
+            let set_aside = releases.iter().filter(|release| release.set_aside);
+            warnings.extend(set_aside.map(|release| {
+                format!(
+                    "{id}: what its revision {} has written still takes {} MiB since the rollback of {}; `tenantd restore {id} \
+                     --accept` removes it, `tenantd rollback {id} --to {}` returns to it",
+                    release.revision,
+                    release.bytes.div_ceil(1 << 20),
+                    release.since,
+                    release.revision
+                )
+            }));
             warnings.extend(kept.map(|kept| {
                 format!(
                     "{id}: its state from before the restore of {} still takes {} MiB; `tenantd restore {id} --accept` \
@@ -269,6 +289,7 @@ impl Engine {
         };
         let rollbacks = database.rollbacks(id()).await?;
         let open = breaker(&rollbacks, &self.settings().failure);
+        let trial = database.trial(id()).await?;
         let spec = stored.map(|stored| &stored.revision.resolved);
         let missing = self.facts.missing_controllers();
         Ok(TenantSummary {
@@ -287,6 +308,12 @@ impl Engine {
             since: row.changed_at,
             last_backup: protect::last_backup(&self.layout, &row.id),
             kept: protect::kept(&self.layout, &row.id),
+            releases: protect::releases(&self.layout, &row.id),
+            trial: trial.map(|trial| TrialSummary {
+                revision: trial.revision,
+                ends_at: trial.ends_at,
+                crashes: trial.crashes,
+            }),
             checks: protect::read_checks(&self.layout, row.id.as_str()),
             storage: spec.map(|spec| storage(&self.layout, &self.facts, &row.id, &spec.limits)),
             unenforced: missing.iter().map(ToString::to_string).collect(),

@@ -8,7 +8,7 @@ use crate::host::space;
 
 /// Kept free for records, units and repositories' indexes, which must be writable for an
 /// operation to end well or to be taken back.
-const RESERVE: u64 = 16 * 1024 * 1024;
+pub(super) const RESERVE: u64 = 16 * 1024 * 1024;
 
 /// Refuses when the data directory lacks room for `bytes` and the reserve. `what` says what
 /// needs it: `applying acme`.

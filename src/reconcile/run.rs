@@ -1,17 +1,25 @@
 //! One operation at work: its engine, its record, and the step it is at.
 //! It records and announces; it decides nothing.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::approach::Approach;
 use super::decide::Step;
 use super::engine::Engine;
 use super::error::OperationError;
 use super::starts::Place;
+use crate::api::ProbeAttempt;
 use crate::failpoint;
 use crate::host::clock;
-use crate::state::{Goal, Operation, TenantRow, Wanted, Why};
+use crate::state::{Goal, Operation, OperationKind, TenantRow, Wanted, Why};
 use crate::tenant::{Edge, FailureCause, TenantId, TenantState};
+
+/// How much of the agent's log from before its rollback is evidence.
+const BEFORE_A_ROLLBACK: SignedDuration = SignedDuration::from_mins(10);
 
 /// An operation at work.
 pub struct Run {
@@ -23,7 +31,13 @@ pub struct Run {
     place: Mutex<Option<Place>>,
     /// While it is on its way to the installer.
     approach: Mutex<Option<Approach>>,
+    /// The newest questions to the agent and its answers.
+    probes: Mutex<VecDeque<ProbeAttempt>>,
+    evidence_kept: AtomicBool,
 }
+
+/// Questions to the agent that are remembered.
+const PROBES: usize = 50;
 
 impl Run {
     pub(super) fn new(engine: Arc<Engine>, operation: Operation) -> Self {
@@ -32,7 +46,50 @@ impl Run {
             operation,
             place: Mutex::default(),
             approach: Mutex::default(),
+            probes: Mutex::default(),
+            evidence_kept: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it was cut short before, and is taken up again.
+    pub fn is_taken_up(&self) -> bool {
+        self.operation.step.is_some()
+    }
+
+    /// From when on the agent's log tells of it: where tenantd acts because of what happened before, somewhat earlier.
+    pub fn since(&self) -> Timestamp {
+        let earlier = match self.operation.kind {
+            OperationKind::Rollback => BEFORE_A_ROLLBACK,
+            _ => SignedDuration::ZERO,
+        };
+        let began = self.operation.started_at;
+        began.checked_sub(earlier).unwrap_or(began)
+    }
+
+    /// Remembers what the agent answered to a probe.
+    pub fn probed(&self, answer: String) {
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        if probes.len() == PROBES {
+            probes.pop_front();
+        }
+        let at = clock::now();
+        probes.push_back(ProbeAttempt { at, answer });
+    }
+
+    /// What the agent answered lately.
+    pub fn probes(&self) -> Vec<ProbeAttempt> {
+        let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.iter().cloned().collect()
+    }
+
+    /// Whether the evidence of this attempt is kept already.
+    pub fn is_evidence_kept(&self) -> bool {
+        self.evidence_kept.load(Ordering::Relaxed)
+    }
+
+    /// The evidence of this attempt is kept: what is seen later is no evidence of it.
+    pub fn evidence_is_kept(&self) {
+        self.evidence_kept.store(true, Ordering::Relaxed);
     }
 
     /// The tenant it is about.

@@ -112,6 +112,7 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
         .database
         .move_tenant(row.id, Goal::At(state), why)
         .await?;
+    engine.trials_changed.notify_one();
     Ok(())
 }
 

@@ -27,7 +27,8 @@ pub fn refusal(
     wanted: Wanted,
 ) -> Option<Refusal> {
     use OperationKind::{
-        Apply, Backup, Reclaim, Reconcile, Remove, Restart, Restore, Resume, Start, Stop, Suspend,
+        Apply, Backup, Reclaim, Reconcile, Remove, Restart, Restore, Resume, Rollback, Start, Stop,
+        Suspend,
     };
     let is_new = matches!(state, TenantState::Requested | TenantState::Provisioning);
     if state == TenantState::Terminated {
@@ -41,13 +42,13 @@ pub fn refusal(
         (Reclaim, _) => Some(Refusal::NotTerminated),
         (Start | Stop | Restart, Wanted::Suspended) => Some(Refusal::Suspended),
         (Restart | Resume, Wanted::Stopped | Wanted::Removed) => Some(Refusal::Held),
-        (Start | Stop | Restart | Suspend | Resume | Backup | Restore, _) if is_new => {
+        (Start | Stop | Restart | Suspend | Resume | Backup | Restore | Rollback, _) if is_new => {
             Some(Refusal::NoRevision)
         }
         // What was on its way out and did not get there is started, or removed, again.
         (
             Apply | Start | Stop | Restart | Suspend | Resume | Remove | Backup | Restore
-            | Reconcile,
+            | Rollback | Reconcile,
             _,
         ) => None,
     }
@@ -63,7 +64,7 @@ mod tests {
     /// The edge that a verb which is not refused begins with, where it moves the tenant.
     const fn edge(verb: OperationKind) -> Option<Edge> {
         match verb {
-            OperationKind::Apply => Some(Edge::Update),
+            OperationKind::Apply | OperationKind::Rollback => Some(Edge::Update),
             OperationKind::Start | OperationKind::Resume => Some(Edge::Start),
             OperationKind::Stop => Some(Edge::Stop),
             OperationKind::Restart => Some(Edge::Restart),
@@ -75,7 +76,7 @@ mod tests {
         }
     }
 
-    const VERBS: [OperationKind; 10] = [
+    const VERBS: [OperationKind; 11] = [
         OperationKind::Apply,
         OperationKind::Start,
         OperationKind::Stop,
@@ -86,6 +87,7 @@ mod tests {
         OperationKind::Reclaim,
         OperationKind::Backup,
         OperationKind::Restore,
+        OperationKind::Rollback,
     ];
 
     const STATES: [S; 13] = [

@@ -17,6 +17,7 @@ mod schema;
 mod tenant_changes;
 mod tenants;
 mod transitions;
+mod trials;
 
 pub use audit::AuditEntry;
 pub use database::{Database, copy_database};
@@ -27,3 +28,4 @@ pub use operations::{Operation, OperationId, OperationKind, OperationProgress, O
 pub use revisions::{MadeRevision, StoredRevision};
 pub use tenants::{TenantRow, Wanted};
 pub use transitions::{Goal, Transition, Why};
+pub use trials::Trial;

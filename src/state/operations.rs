@@ -40,6 +40,8 @@ pub enum OperationKind {
     Backup,
     /// Replaces a tenant's state by a snapshot.
     Restore,
+    /// Returns to an earlier release: its revision, and the data that it has left.
+    Rollback,
     /// Puts right what is not as recorded.
     Reconcile,
 }
@@ -58,6 +60,7 @@ impl OperationKind {
             Self::Reclaim => "reclaim",
             Self::Backup => "backup",
             Self::Restore => "restore",
+            Self::Rollback => "rollback",
             Self::Reconcile => "reconcile",
         }
     }

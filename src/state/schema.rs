@@ -90,5 +90,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
         counts   INTEGER NOT NULL DEFAULT 1,
         PRIMARY KEY (tenant, revision)
     ) STRICT;
+    ",
+    // Revisions that answer and have still to show that they are good.
+    "
+    CREATE TABLE trials (
+        tenant          TEXT PRIMARY KEY,
+        revision        INTEGER NOT NULL,
+        operation       TEXT NOT NULL,
+        ends_at         TEXT NOT NULL,
+        restarts_before INTEGER NOT NULL,
+        crashes         INTEGER NOT NULL,
+        failure         TEXT
+    ) STRICT;
 ",
 ];

@@ -138,7 +138,7 @@ impl Database {
             let gone = transaction
                 .execute("DELETE FROM tenants WHERE id = ?1", [id.as_str()])
                 .map_err(failed())?;
-            for table in ["endings", "retries", "rollbacks"] {
+            for table in ["endings", "retries", "rollbacks", "trials"] {
                 transaction
                     .execute(
                         &format!("DELETE FROM {table} WHERE tenant = ?1"),

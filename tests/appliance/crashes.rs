@@ -12,7 +12,7 @@ use crate::quiesce::{is_released, quiesced_by};
 
 /// What passes a point, and so is cut short there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drill {
+pub enum Drill {
     /// A new tenant is applied.
     Apply,
     /// A tenant gets another revision.
@@ -43,11 +43,17 @@ enum Drill {
     Rehearsal,
     /// A secret gets a value.
     Secret,
+    /// A tenant returns to an earlier release.
+    Rollback,
+    /// A revision turns out good on trial.
+    Trial,
+    /// A revision turns out bad on trial.
+    BadTrial,
 }
 
 use Drill::{
-    Accept, Apply, Backup, BadUpdate, Import, Reclaim, Rehearsal, Remove, Restore, Retry, Secret,
-    Stop, Terminate, Undo, Update,
+    Accept, Apply, Backup, BadTrial, BadUpdate, Import, Reclaim, Rehearsal, Remove, Restore, Retry,
+    Rollback, Secret, Stop, Terminate, Trial, Undo, Update,
 };
 
 /// Every point, and the operations that are cut short at it.
@@ -83,6 +89,12 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("reclaim.taken-back", &[Reclaim]),
     ("recover.counted", &[Retry]),
     ("remove.keys-gone", &[Remove]),
+    ("release.cloned", &[Update]),
+    ("release.exchanged", &[BadUpdate, Rollback, BadTrial]),
+    ("release.held", &[Update, BadUpdate, Rollback]),
+    ("release.moved", &[BadUpdate, Rollback]),
+    ("release.noted", &[BadUpdate, Rollback]),
+    ("release.taken", &[Update]),
     ("remove.state-gone", &[Remove]),
     ("remove.terminated", &[Terminate]),
     ("remove.units-gone", &[Remove, Terminate]),
@@ -92,6 +104,10 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("secret.forgetting", &[Secret]),
     ("secret.noted", &[Secret]),
     ("secret.stored", &[Secret]),
+    ("rollback.current", &[BadUpdate, Rollback]),
+    ("trial.begun", &[Trial]),
+    ("trial.failed", &[BadTrial]),
+    ("trial.promoted", &[Trial]),
     ("operation.restore-done", &[Restore]),
     ("protect.discarding", &[Accept]),
     ("protect.exchanged", &[Restore]),
@@ -120,7 +136,7 @@ const WITHOUT_A_MACHINE: &[&str] = &[
 ];
 
 /// The points at which an operation is cut short.
-fn points(drill: Drill) -> impl Iterator<Item = &'static str> {
+pub fn points(drill: Drill) -> impl Iterator<Item = &'static str> {
     TABLE
         .iter()
         .filter(move |(_, drills)| drills.contains(&drill))
@@ -504,7 +520,7 @@ fn agents(host: &Host<'_>) -> anyhow::Result<Vec<String>> {
 
 /// Runs an operation that is killed at a point, and makes sure that it was; tenantd must come
 /// back by itself.
-fn cut_short(
+pub fn cut_short(
     host: &Host<'_>,
     drill: Drill,
     point: &str,
@@ -545,7 +561,7 @@ fn settled(host: &Host<'_>) -> anyhow::Result<()> {
 
 /// Makes sure that a tenant stands there with that revision, answers when it runs, and that
 /// nothing is frozen.
-fn ends_as(host: &Host<'_>, tenant: &str, state: &str, revision: u64) -> anyhow::Result<()> {
+pub fn ends_as(host: &Host<'_>, tenant: &str, state: &str, revision: u64) -> anyhow::Result<()> {
     let detail = host.json(["show", tenant])?;
     ensure!(
         detail["state"] == state && detail["revision"] == revision,

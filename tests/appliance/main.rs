@@ -29,5 +29,6 @@ mod quiesce;
 mod reboots;
 mod refusals;
 mod registry;
+mod rollback;
 mod s3;
 mod secrets;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::Problem;
 use crate::api::error::ApiResult;
+use crate::api::{Evidence, Problem};
 use crate::reconcile::Engine;
 use crate::state::Operation;
 use crate::tenant::{Period, TenantId};
@@ -27,6 +28,7 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(show))
+        .routes(routes!(evidence))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -77,4 +79,22 @@ async fn show(
         .operation(id, patience, params.after_step.as_deref())
         .await?;
     Ok(Json(operation))
+}
+
+/// Show what is kept of a failed operation: the agent's log, probes, systemd's result, and the files rendered.
+#[utoipa::path(get, path = "/v1/operations/{id}/evidence", tag = "operations",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Evidence), (status = 404, body = Problem)))]
+async fn evidence(
+    State(engine): State<Arc<Engine>>,
+    Path(id): Path<uuid::Uuid>,
+) -> ApiResult<Json<Evidence>> {
+    let kept = engine.evidence(id).await?;
+    Ok(Json(kept.ok_or_else(|| {
+        Problem::new(
+            "evidence-unknown",
+            StatusCode::NOT_FOUND,
+            format!("nothing is kept of operation {id}: it has not failed, failed before an agent was started, or is too old"),
+        )
+    })?))
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
@@ -13,12 +15,14 @@ use utoipa_axum::routes;
 
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
+use crate::api::precondition::{IfRevision, Queue, etag};
 use crate::api::{
-    ApplyPlan, ApplyRequest, Change, Document, Problem, SuspendRequest, TenantDetail,
-    TenantSummary, TenantUnits, TransitionLine,
+    ApplyPlan, ApplyRequest, Change, Document, Problem, RollbackRequest, SuspendRequest,
+    TenantDetail, TenantSummary, TenantUnits, TransitionLine,
 };
 use crate::reconcile::{
-    ApplyJob, Engine, Images, OperationError, asked, plan, preview, refuse, resolve_all,
+    ApplyJob, Engine, Images, OperationError, asked, check_revision, plan, preview, refuse,
+    resolve_all, settle_rollback,
 };
 use crate::state::{Operation, OperationKind};
 use crate::tenant::TenantId;
@@ -34,6 +38,7 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(start))
         .routes(routes!(stop))
         .routes(routes!(restart))
+        .routes(routes!(rollback))
         .routes(routes!(suspend))
         .routes(routes!(resume))
         .routes(routes!(reclaim))
@@ -90,12 +95,15 @@ async fn transitions(
 /// Show one tenant.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}", tag = "tenants",
     params(("tenant" = String, Path)),
-    responses((status = 200, body = TenantDetail), (status = 404, body = Problem)))]
+    responses((status = 200, body = TenantDetail, headers(("ETag" = String, description = "The installed revision, for If-Match"))),
+              (status = 404, body = Problem)))]
 async fn show(
     State(engine): State<Arc<Engine>>,
     Path(tenant): Path<TenantId>,
-) -> ApiResult<Json<TenantDetail>> {
-    Ok(Json(engine.show(&tenant).await?))
+) -> ApiResult<(HeaderMap, Json<TenantDetail>)> {
+    let detail = engine.show(&tenant).await?;
+    let tag = etag(detail.summary.revision).map(|tag| (header::ETAG, tag));
+    Ok((tag.into_iter().collect(), Json(detail)))
 }
 
 /// The files rendered for a tenant, beside what is installed.
@@ -121,17 +129,34 @@ async fn spec(
 }
 
 /// Bring tenants to what specs say. All documents are checked before anything is touched.
-#[utoipa::path(post, path = "/v1/apply", tag = "tenants", request_body = ApplyRequest,
+#[utoipa::path(post, path = "/v1/apply", tag = "tenants", request_body = ApplyRequest, params(IfMatch, Queue),
     responses((status = 202, body = Vec<ApplyPlan>), (status = 200, body = Vec<ApplyPlan>),
-              (status = 400, body = Problem), (status = 409, body = Problem)))]
+              (status = 400, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn apply(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(queue): Query<Queue>,
+    if_revision: IfRevision,
     Json(request): Json<ApplyRequest>,
 ) -> ApiResult<(StatusCode, Json<Vec<ApplyPlan>>)> {
     let specs = resolve_all(&engine.catalog(), &request.documents)?;
+    if if_revision.0.is_some() && specs.len() != 1 {
+        return Err(Problem::new(
+            "precondition-invalid",
+            StatusCode::BAD_REQUEST,
+            "If-Match is about one tenant, and several specs were given",
+        )
+        .into());
+    }
     for spec in &specs {
-        if let Some(row) = engine.database.find_tenant(spec.tenant.clone()).await? {
+        let row = engine.database.find_tenant(spec.tenant.clone()).await?;
+        if let Some(expected) = if_revision.0 {
+            check_revision(&spec.tenant, expected, row.as_ref())?;
+        }
+        if !queue.queue && !request.dry_run {
+            engine.refuse_busy(&spec.tenant)?;
+        }
+        if let Some(row) = row {
             if let Some(file) = row.source {
                 return Err(OperationError::DefinedByFile {
                     tenant: row.id,
@@ -178,7 +203,7 @@ async fn apply(
         let operation = asked(
             OperationKind::Apply,
             Some(spec.tenant),
-            json!(job),
+            if_revision.within(json!(job)),
             peer.actor(),
         );
         plan.operation = Some(operation);
@@ -191,88 +216,125 @@ async fn apply(
 
 /// Start a stopped tenant.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/start", tag = "tenants",
-    params(("tenant" = String, Path)),
+    params(("tenant" = String, Path), IfMatch, Queue),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn start(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
+    condition: Condition,
 ) -> Accepted {
-    submit(&engine, OperationKind::Start, tenant, json!({}), &peer).await
+    condition
+        .submit(&engine, OperationKind::Start, tenant, json!({}), &peer)
+        .await
 }
 
 /// Stop a tenant until it is started again.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/stop", tag = "tenants",
-    params(("tenant" = String, Path)),
+    params(("tenant" = String, Path), IfMatch, Queue),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn stop(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
+    condition: Condition,
 ) -> Accepted {
-    submit(&engine, OperationKind::Stop, tenant, json!({}), &peer).await
+    condition
+        .submit(&engine, OperationKind::Stop, tenant, json!({}), &peer)
+        .await
 }
 
 /// Stop and start a tenant's agent.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/restart", tag = "tenants",
-    params(("tenant" = String, Path)),
+    params(("tenant" = String, Path), IfMatch, Queue),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn restart(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
+    condition: Condition,
 ) -> Accepted {
-    submit(&engine, OperationKind::Restart, tenant, json!({}), &peer).await
+    condition
+        .submit(&engine, OperationKind::Restart, tenant, json!({}), &peer)
+        .await
 }
 
 /// Suspend a tenant until it is resumed.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/suspend", tag = "tenants",
-    params(("tenant" = String, Path)), request_body = SuspendRequest,
+    params(("tenant" = String, Path), IfMatch, Queue), request_body = SuspendRequest,
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn suspend(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
+    condition: Condition,
     Json(request): Json<SuspendRequest>,
 ) -> Accepted {
-    submit(
-        &engine,
-        OperationKind::Suspend,
-        tenant,
-        json!(request),
-        &peer,
-    )
-    .await
+    condition
+        .submit(
+            &engine,
+            OperationKind::Suspend,
+            tenant,
+            json!(request),
+            &peer,
+        )
+        .await
+}
+
+/// Return to an earlier release: its revision, and the data that it has left. What was written since is set aside.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/rollback", tag = "tenants",
+    params(("tenant" = String, Path), IfMatch, Queue), request_body = RollbackRequest,
+    responses((status = 202, body = Operation), (status = 404, body = Problem),
+              (status = 409, body = Problem), (status = 412, body = Problem)))]
+async fn rollback(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(tenant): Path<TenantId>,
+    condition: Condition,
+    Json(request): Json<RollbackRequest>,
+) -> Accepted {
+    let message = request.message.unwrap_or_default();
+    let job = settle_rollback(&engine, &tenant, request.to, request.keep_data, message).await?;
+    let kind = OperationKind::Rollback;
+    condition
+        .submit(&engine, kind, tenant, json!(job), &peer)
+        .await
 }
 
 /// End a suspension.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/resume", tag = "tenants",
-    params(("tenant" = String, Path)),
+    params(("tenant" = String, Path), IfMatch, Queue),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn resume(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
+    condition: Condition,
 ) -> Accepted {
-    submit(&engine, OperationKind::Resume, tenant, json!({}), &peer).await
+    condition
+        .submit(&engine, OperationKind::Resume, tenant, json!({}), &peer)
+        .await
 }
 
 /// Take the removal of a tenant back, until it is erased.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/reclaim", tag = "tenants",
-    params(("tenant" = String, Path)),
+    params(("tenant" = String, Path), IfMatch, Queue),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn reclaim(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    condition: Condition,
     Path(tenant): Path<TenantId>,
 ) -> Accepted {
-    submit(&engine, OperationKind::Reclaim, tenant, json!({}), &peer).await
+    condition
+        .submit(&engine, OperationKind::Reclaim, tenant, json!({}), &peer)
+        .await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -288,7 +350,7 @@ struct RemoveParams {
 
 /// Terminate a tenant: its units go; its state and backups stay for its plan's retention, or go with `purge`.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants",
-    params(("tenant" = String, Path), RemoveParams),
+    params(("tenant" = String, Path), RemoveParams, IfMatch, Queue),
     responses((status = 202, body = Operation), (status = 404, body = Problem),
               (status = 409, body = Problem)))]
 async fn remove(
@@ -296,31 +358,74 @@ async fn remove(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
     Query(params): Query<RemoveParams>,
+    condition: Condition,
 ) -> Accepted {
     let request = json!({ "purge": params.purge, "keep-backups": params.keep_backups });
-    submit(&engine, OperationKind::Remove, tenant, request, &peer).await
+    condition
+        .submit(&engine, OperationKind::Remove, tenant, request, &peer)
+        .await
 }
 
-/// Refuses at once what cannot be; all else becomes an operation.
-async fn submit(
-    engine: &Arc<Engine>,
-    kind: OperationKind,
-    tenant: TenantId,
-    request: Value,
-    peer: &Peer,
-) -> Accepted {
-    let row = engine.database.tenant(tenant.clone()).await?;
-    if kind == OperationKind::Remove
-        && let Some(file) = row.source
-    {
-        return Err(OperationError::DefinedByFile { tenant, file }.into());
+/// `If-Match`, for the contract.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by IfRevision")]
+struct IfMatch {
+    /// The `ETag` of the tenant that the caller has seen; with another revision installed, the answer is 412.
+    #[param(rename = "If-Match", required = false)]
+    if_match: Option<String>,
+}
+
+/// What must hold for an operation on one tenant.
+struct Condition {
+    if_revision: IfRevision,
+    queue: Queue,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Condition {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let if_revision = IfRevision::from_request_parts(parts, state)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        let Query(queue) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        Ok(Self { if_revision, queue })
     }
-    // Where something is at work, the tenant may stand elsewhere by the time it is its turn: asked again then.
-    if !engine.is_busy(&tenant) {
-        refuse(engine, kind, &request, &row).await?;
+}
+
+impl Condition {
+    /// Refuses at once what cannot be; all else becomes an operation.
+    async fn submit(
+        self,
+        engine: &Arc<Engine>,
+        kind: OperationKind,
+        tenant: TenantId,
+        request: Value,
+        peer: &Peer,
+    ) -> Accepted {
+        let row = engine.database.tenant(tenant.clone()).await?;
+        if let Some(expected) = self.if_revision.0 {
+            check_revision(&tenant, expected, Some(&row))?;
+        }
+        let is_by_file = matches!(kind, OperationKind::Remove | OperationKind::Rollback);
+        if let (true, Some(file)) = (is_by_file, &row.source) {
+            let file = file.clone();
+            return Err(OperationError::DefinedByFile { tenant, file }.into());
+        }
+        if !self.queue.queue {
+            engine.refuse_busy(&tenant)?;
+        }
+        // Where something is at work, the tenant may stand elsewhere by the time it is its turn: asked again then.
+        if !engine.is_busy(&tenant) {
+            refuse(engine, kind, &request, &row).await?;
+        }
+        let request = self.if_revision.within(request);
+        let operation = engine
+            .submit(kind, Some(tenant), request, peer.actor())
+            .await?;
+        Ok((StatusCode::ACCEPTED, Json(operation)))
     }
-    let operation = engine
-        .submit(kind, Some(tenant), request, peer.actor())
-        .await?;
-    Ok((StatusCode::ACCEPTED, Json(operation)))
 }

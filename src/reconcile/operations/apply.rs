@@ -6,17 +6,21 @@ use serde_json::{Value, json};
 
 use super::gate;
 use super::plan::{is_same, render_for};
+use super::release;
 use crate::failpoint;
 use crate::host::{clock, dirs, files};
+use crate::reconcile::attempts;
 use crate::reconcile::blocking;
 use crate::reconcile::converge::{converge, wait_healthy};
 use crate::reconcile::engine::Engine;
 use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::image;
 use crate::reconcile::ingress;
+use crate::reconcile::limits;
 use crate::reconcile::run::Run;
 use crate::reconcile::secrets::{self, Planned};
-use crate::state::{StoredRevision, TenantRow, Wanted};
+use crate::reconcile::trials;
+use crate::state::{StoredRevision, TenantRow, Trial, Wanted};
 use crate::tenant::{
     Edge, ResolvedSpec, Revision, RevisionNumber, SecretVersions, Source, TenantState, User,
 };
@@ -65,6 +69,9 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
             .await?;
     }
     failpoint::hit("apply.row");
+    if let Some(failed) = failed_before(run).await? {
+        return Err(roll_back(run, &row, failed.0, OperationError::Earlier(failed.1)).await?);
+    }
     let made = engine
         .database
         .revision_of_operation(tenant.clone(), run.operation.id)
@@ -85,10 +92,37 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         }
     };
     failpoint::hit("apply.revision");
+    let clone = match row.current_revision.filter(|current| *current != number) {
+        None => None,
+        Some(present) => match leave(run, &row, (present, number)).await {
+            Ok(clone) => clone,
+            Err(error) => {
+                converge(run).await?;
+                stand_as_before(run, &row).await?;
+                return Err(error);
+            }
+        },
+    };
     match bring_in(run, number).await {
-        Ok(()) => Ok(json!({ "tenant": tenant, "revision": number })),
+        Ok(()) => Ok(json!({ "tenant": tenant, "revision": number, "clone": clone })),
         Err(error) => Err(roll_back(run, &row, number, error).await?),
     }
+}
+
+/// Keeps the data as the present revision leaves them; an agent that runs on leaves nothing.
+async fn leave(
+    run: &Run,
+    row: &TenantRow,
+    (present, next): (u64, u64),
+) -> Result<Option<Value>, OperationError> {
+    let stored = async |number| run.engine.database.revision(row.id.clone(), number).await;
+    if let (Some(old), Some(new)) = (stored(present).await?, stored(next).await?)
+        && limits::is_live(&old.revision, &new.revision)
+    {
+        release::forget(run, present).await?;
+        return Ok(None);
+    }
+    release::take(run, row, present).await.map(Some)
 }
 
 /// What a spec led to.
@@ -232,11 +266,7 @@ async fn bring_in(run: &Run, number: u64) -> Result<(), OperationError> {
     match row.wanted {
         Wanted::Running => {
             wait_healthy(run).await?;
-            database
-                .set_current_revision(row.id, Some(number), true)
-                .await?;
-            failpoint::hit("apply.good");
-            gate::proven(run, number).await?;
+            trials::arrived(run, number).await?;
             run.reach(TenantState::Running, None).await
         }
         // A held tenant gets its units and stays down; whether they are good shows later.
@@ -280,7 +310,14 @@ async fn stand_as_before(run: &Run, before: &TenantRow) -> Result<(), OperationE
     }
 }
 
-/// Puts the previous good revision back, or takes the units of a first one away.
+/// What was decided about this very operation before it was cut short: the revision that failed, and why.
+async fn failed_before(run: &Run) -> Result<Option<(u64, String)>, OperationError> {
+    let trial = run.engine.database.trial(run.tenant()?.clone()).await?;
+    let ours = trial.filter(|trial| trial.operation == run.operation.id);
+    Ok(ours.and_then(|trial| Some((trial.revision, trial.failure?))))
+}
+
+/// Puts the last known good release back, or takes the units of a first revision away.
 async fn roll_back(
     run: &Run,
     before: &TenantRow,
@@ -290,32 +327,43 @@ async fn roll_back(
     let database = &run.engine.database;
     let tenant = before.id.clone();
     tracing::warn!(revision = failed, "{cause}");
+    attempts::keep(run, Some(failed), &cause).await;
     let why = gate::note_rollback(run, failed, &cause).await?;
+    // Decided from here on: a run that is taken up goes back, and does not try again.
+    database
+        .set_trial(Trial {
+            tenant: tenant.clone(),
+            revision: failed,
+            operation: run.operation.id,
+            ends_at: clock::now(),
+            restarts_before: 0,
+            crashes: 0,
+            failure: Some(cause.chain()),
+        })
+        .await?;
     let good = run
         .row()
         .await?
         .good_revision
         .filter(|good| *good != failed);
-    database
-        .set_current_revision(tenant.clone(), good, false)
-        .await?;
     failpoint::hit("apply.rolling-back");
     let Some(kept) = good else {
+        database
+            .set_current_revision(tenant.clone(), None, false)
+            .await?;
         run.step("take the failed units away").await?;
         converge(run).await?;
         run.fail(&cause, why).await?;
+        database.end_trial(tenant).await?;
         return Ok(cause);
     };
-    run.step(&format!("go back to revision {kept}")).await?;
-    let back = async {
-        converge(run).await?;
-        if before.wanted == Wanted::Running {
-            wait_healthy(run).await?;
-        }
-        Ok::<_, OperationError>(())
-    };
-    match back.await {
-        Ok(()) => {
+    // What never started has written nothing.
+    let has_written = may_have_started(&cause) || run.is_taken_up();
+    let with_data = has_written && release::has_data(run, kept).await?;
+    let mut aside = None;
+    match release::go_back(run, (failed, kept), with_data).await {
+        Ok(set_aside) => {
+            aside = set_aside.map(Box::new);
             let state = match before.wanted {
                 Wanted::Running => TenantState::Running,
                 Wanted::Suspended => TenantState::Suspended,
@@ -328,10 +376,23 @@ async fn roll_back(
             run.fail(&error, why).await?;
         }
     }
+    database.end_trial(tenant.clone()).await?;
     Ok(OperationError::RolledBack {
         tenant,
         failed,
         kept,
+        aside,
         cause: Box::new(cause),
     })
+}
+
+/// Whether the agent of a revision that failed so may have run, and so have changed its data.
+fn may_have_started(cause: &OperationError) -> bool {
+    matches!(
+        cause,
+        OperationError::Job { .. }
+            | OperationError::NotHealthy { .. }
+            | OperationError::Unsettled(_)
+            | OperationError::Earlier(_)
+    )
 }

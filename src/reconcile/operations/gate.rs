@@ -3,11 +3,12 @@
 
 use crate::host::clock;
 use crate::reconcile::diagnose::cause_of;
+use crate::reconcile::engine::Engine;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::policy::{blamed, breaker, failed_before};
 use crate::reconcile::run::Run;
 use crate::state::{Rollback, TenantRow};
-use crate::tenant::{FailureCause, ImageId};
+use crate::tenant::{FailureCause, ImageId, TenantId};
 
 /// Refuses an image that has failed this tenant before, and anything new while the breaker is open.
 pub(super) async fn check(
@@ -39,8 +40,8 @@ pub(super) async fn check(
 }
 
 /// A revision is healthy: its image is not to blame for anything, and what failed before does not count any more.
-pub(super) async fn proven(run: &Run, number: u64) -> Result<(), OperationError> {
-    let (database, tenant) = (&run.engine.database, run.tenant()?.clone());
+pub async fn proven(engine: &Engine, tenant: TenantId, number: u64) -> Result<(), OperationError> {
+    let database = &engine.database;
     if let Some(stored) = database.revision(tenant.clone(), number).await? {
         database
             .acquit(tenant.clone(), stored.revision.image)

@@ -7,6 +7,7 @@ use crate::reconcile::decide::Step;
 use crate::reconcile::diagnose::cause_of;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::run::Run;
+use crate::reconcile::trials;
 use crate::state::Wanted;
 use crate::tenant::{Edge, TenantState};
 
@@ -42,14 +43,23 @@ pub(super) async fn bring_up(run: &Run) -> Result<Value, OperationError> {
         start_agent(run, &Step::StartAgent).await?;
         wait_healthy(run).await
     };
-    came_up(run, up.await).await?;
+    came_up(run, Some(revision), up.await).await?;
     Ok(json!({ "tenant": row.id, "revision": revision }))
 }
 
 /// Records what came of a start.
-async fn came_up(run: &Run, up: Result<(), OperationError>) -> Result<(), OperationError> {
+async fn came_up(
+    run: &Run,
+    revision: Option<u64>,
+    up: Result<(), OperationError>,
+) -> Result<(), OperationError> {
     match up {
-        Ok(()) => run.reach(TenantState::Running, None).await,
+        Ok(()) => {
+            if let Some(revision) = revision {
+                trials::arrived(run, revision).await?;
+            }
+            run.reach(TenantState::Running, None).await
+        }
         Err(error) => {
             let cause = cause_of(run, &error).await;
             run.fail(&error, cause).await?;
@@ -93,6 +103,6 @@ pub(super) async fn restart(run: &Run) -> Result<Value, OperationError> {
         start_agent(run, &Step::RestartAgent).await?;
         wait_healthy(run).await
     };
-    came_up(run, up.await).await?;
+    came_up(run, row.current_revision, up.await).await?;
     Ok(json!({ "tenant": row.id, "revision": row.current_revision }))
 }

@@ -9,8 +9,10 @@ mod kept;
 mod life;
 mod plan;
 mod reclaim;
+mod release;
 mod remove;
 mod restore;
+mod rollback;
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -21,9 +23,12 @@ use super::error::OperationError;
 use super::run::Run;
 use super::verbs::refusal;
 use crate::state::{OperationKind, TenantRow};
+use crate::tenant::TenantId;
 
 pub use apply::ApplyJob;
+pub(super) use gate::proven;
 pub use plan::{plan, preview, resolve_all};
+pub use rollback::{RollbackJob, of_trial as rollback_of_trial, settle as settle_rollback};
 
 /// An age identity, as handed over with a restore.
 pub type Identity = SecretString;
@@ -31,6 +36,7 @@ pub type Identity = SecretString;
 /// Runs an operation to its end.
 pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     refuse_now(run).await?;
+    refuse_changed(run).await?;
     match run.operation.kind {
         OperationKind::Apply => apply::run(run).await,
         OperationKind::Start => life::start(run).await,
@@ -42,6 +48,7 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         OperationKind::Reclaim => reclaim::run(run).await,
         OperationKind::Backup => backup::run(run).await,
         OperationKind::Restore => restore::run(run).await,
+        OperationKind::Rollback => rollback::run(run).await,
         OperationKind::Reconcile => reconcile(run).await,
     }
 }
@@ -78,6 +85,35 @@ pub async fn refuse(
             Err(OperationError::refused(refusal, row, kind, erase_at))
         }
     }
+}
+
+/// Refuses to change what is not what it was when the change was thought of. What goes on after a crash has passed this.
+async fn refuse_changed(run: &Run) -> Result<(), OperationError> {
+    let expected = run.operation.request["if-revision"].as_u64();
+    let (Some(expected), Some(tenant), false) =
+        (expected, &run.operation.tenant, run.is_taken_up())
+    else {
+        return Ok(());
+    };
+    let row = run.engine.database.find_tenant(tenant.clone()).await?;
+    check_revision(tenant, expected, row.as_ref())
+}
+
+/// Refuses when another revision than the expected one is installed.
+pub fn check_revision(
+    tenant: &TenantId,
+    expected: u64,
+    row: Option<&TenantRow>,
+) -> Result<(), OperationError> {
+    let found = row.and_then(|row| row.current_revision);
+    if found == Some(expected) {
+        return Ok(());
+    }
+    Err(OperationError::RevisionChanged {
+        tenant: tenant.clone(),
+        expected,
+        found,
+    })
 }
 
 /// Puts right what is not as recorded.

@@ -32,6 +32,7 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
             .await?;
         run.want(Wanted::Removed, None).await?;
         converge(run).await?;
+        engine.database.end_trial(tenant.clone()).await?;
         failpoint::hit("remove.units-gone");
         // Neither may outlive the units: a tenant that comes back starts as it is wanted then.
         for file in [
