@@ -16,7 +16,7 @@ const MIN_CHUNK: usize = 64 << 10;
 pub struct BlockSize(u32);
 
 impl BlockSize {
-    /// Of new repositories; `docs/decisions/0016` has the figures.
+    /// Of new repositories; `docs/decisions/0014` has the figures.
     pub const NEW: Self = Self(32 << 10);
     /// Of repositories that were made before there was a choice.
     pub const FIRST: Self = Self(64 << 10);

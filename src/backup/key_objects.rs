@@ -201,16 +201,29 @@ async fn unwrap(
     Err(RewrapError::NoKey)
 }
 
-/// Deletes all versions of all key objects below a prefix: nobody can ever read the repository then.
+/// Deletes all versions of all key objects below a prefix: nobody can ever read the repository then. With
+/// `was_stored`, a store that does not have the repository's description either is another one, or out of reach.
 ///
 /// # Errors
 /// The store cannot be listed, or fails. What it holds back is in the result, not an error.
 pub async fn erase(
     store: &Arc<dyn Collector>,
     prefix: BucketPrefix,
+    was_stored: bool,
     dry_run: bool,
 ) -> Result<Removal, StoreError> {
-    let versions = versions(store, ObjectNames(prefix)).await?;
+    let names = ObjectNames(prefix);
+    let description = names.repository();
+    let versions = versions(store, names).await?;
+    // A directory that is not mounted looks like an empty store.
+    if versions.is_empty() && was_stored && store.list_versions(&description).await?.is_empty() {
+        return Err(StoreError {
+            action: "looking for",
+            place: description,
+            kind: StoreErrorKind::NotFound,
+            source: None,
+        });
+    }
     remove(store, &versions, dry_run).await
 }
 

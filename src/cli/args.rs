@@ -431,6 +431,10 @@ pub struct InitArgs {
 
 /// `apply`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct ApplyArgs {
     /// Specs, or directories of *.toml specs; `-` reads one from standard input.
     #[arg(required = true, value_name = "FILE|DIR")]

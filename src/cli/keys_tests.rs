@@ -11,6 +11,7 @@ fn pending() -> Erasure {
     Erasure {
         tenant: "gone".parse().unwrap(),
         repository: prefix(),
+        was_stored: true,
         asked_at: samples::at("2026-05-04T11:15:00Z"),
         status: ErasureStatus::Pending,
         last: Some(Removal {

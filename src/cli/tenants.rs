@@ -274,19 +274,8 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
         "Last backup",
         cell(backup.unwrap_or_else(|| "never".to_owned())),
     );
-    for (name, checked) in [
-        ("Last verified", &summary.checks.verify),
-        ("Last drill", &summary.checks.drill),
-    ] {
-        if let Some(checked) = checked {
-            let outcome = match checked.outcome {
-                CheckOutcome::Good => "good",
-                CheckOutcome::Faulty => "faulty",
-                CheckOutcome::Skipped => "skipped",
-            };
-            let told = format!("{}, {outcome}: {}", age(now, checked.at), checked.detail);
-            fact(name, cell(told));
-        }
+    for (name, told) in checks(summary, now) {
+        fact(name, cell(told));
     }
     if let Some(kept) = &summary.kept {
         let id = &summary.id;
@@ -323,6 +312,27 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
         fact("Last ended", cell(ending));
     }
     table.render()
+}
+
+/// What was last found of its backups.
+fn checks(summary: &TenantSummary, now: Timestamp) -> Vec<(&'static str, String)> {
+    let checked = [
+        ("Last verified", &summary.checks.verify),
+        ("Last drill", &summary.checks.drill),
+    ];
+    let made = checked
+        .into_iter()
+        .filter_map(|(name, checked)| Some((name, checked.as_ref()?)));
+    let told = made.map(|(name, checked)| {
+        let outcome = match checked.outcome {
+            CheckOutcome::Good => "good",
+            CheckOutcome::Faulty => "faulty",
+            CheckOutcome::Skipped => "skipped",
+        };
+        let told = format!("{}, {outcome}: {}", age(now, checked.at), checked.detail);
+        (name, told)
+    });
+    told.collect()
 }
 
 /// What the state holds of what it may, and who keeps it to that.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ProtectError;
+use super::heartbeat::known_head;
 use super::opened::local_spec;
 use super::store::open_collector;
 use super::tenant::{repositories, shown_name};
@@ -75,6 +76,9 @@ pub struct Erasure {
     pub tenant: TenantId,
     /// The prefix of its repository.
     pub repository: BucketPrefix,
+    /// Whether a snapshot was stored: a store that knows nothing of the repository is then another one, or away.
+    #[serde(default)]
+    pub was_stored: bool,
     /// When it was asked for first.
     pub asked_at: Timestamp,
     /// How far it is.
@@ -241,6 +245,10 @@ pub async fn erase_keys(
         (Some(spec), _) => Erasure {
             tenant: tenant.clone(),
             repository: spec.prefix,
+            was_stored: {
+                let directory = layout.repository_dir(tenant.as_str());
+                known_head(&directory, tenant.as_str())?.is_some()
+            },
             asked_at: clock::now(),
             status: ErasureStatus::Pending,
             last: None,
@@ -256,7 +264,7 @@ pub async fn erase_keys(
     }
     // After the record: a store that cannot be used now is one to go on with later.
     let store = open_collector(store)?;
-    let removal = backup::erase(&store, erasure.repository, dry_run).await?;
+    let removal = backup::erase(&store, erasure.repository, erasure.was_stored, dry_run).await?;
     if removal.is_complete() {
         erasure.status = ErasureStatus::Erased;
     }
@@ -281,7 +289,7 @@ pub async fn go_on_erasing(
     let mut left = Vec::new();
     for mut erasure in pending {
         // By the prefix: a tenant that has come back under the same name has another repository.
-        match backup::erase(&store, erasure.repository, false).await {
+        match backup::erase(&store, erasure.repository, erasure.was_stored, false).await {
             Ok(removal) => {
                 if removal.is_complete() {
                     erasure.status = ErasureStatus::Erased;

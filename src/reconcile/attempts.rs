@@ -14,7 +14,6 @@ use crate::host::{clock, dirs, files};
 use crate::layout::UnitNames;
 use crate::quadlet::UnitFile;
 use crate::state::{Operation, OperationId};
-use crate::tenant::TenantId;
 
 /// Attempts that are kept of one tenant.
 const KEPT: usize = 10;

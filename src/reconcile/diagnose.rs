@@ -142,8 +142,8 @@ async fn cause_of_job(
 }
 
 /// The units without which systemd does not start an agent.
-pub fn needs(tenant: &TenantId) -> [String; 2] {
-    ["net", "restore"].map(|template| UnitNames(tenant).instance(template, "service"))
+pub fn needs(tenant: &TenantId) -> [String; 3] {
+    ["net", "restore", "secrets"].map(|template| UnitNames(tenant).instance(template, "service"))
 }
 
 #[cfg(test)]

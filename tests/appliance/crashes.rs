@@ -192,6 +192,7 @@ fn a_tenant_is_applied_and_removed_although_tenantd_is_killed_at_every_point() {
 #[test]
 fn a_tenant_is_changed_although_tenantd_is_killed_at_every_point() {
     on_host("killed-changing", |host| {
+        host.many_rollbacks()?;
         host.apply(&fake("acme"))?;
         host.write("acme", "note", "kept")?;
         let mut revision = 1;

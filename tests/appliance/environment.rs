@@ -108,7 +108,7 @@ fn an_unfit_host_is_refused_by_the_installer_and_by_init() {
 
 /// A process that listens on a Unix socket: `listen.py PATH GREETING [ANSWER]` greets whoever connects; with an answer
 /// it reads a request, gives that and closes.
-const LISTEN: &str = r#"
+const LISTEN: &str = r"
 cat >/root/listen.py <<'END'
 import socket, sys
 path, greeting, *answer = sys.argv[1:]
@@ -131,7 +131,7 @@ while True:
     except OSError:
         pass
 END
-"#;
+";
 
 /// Has `listen.py` listen at a path, as a unit of this name.
 fn listen(machine: &Machine, unit: &str, path: &str, more: &[&str]) -> anyhow::Result<()> {
@@ -254,6 +254,42 @@ fn an_unfit_host_is_refused_by_the_daemon_and_named_by_the_doctor() {
     });
 }
 
+/// Where the daemon listens.
+const API: &str = "/run/tenantd/api.sock";
+
+/// The daemon's own socket, taken by a file and by another process.
+fn the_daemons_own(host: &Host<'_>) -> anyhow::Result<()> {
+    let machine = host.machine;
+    machine.run(["systemctl", "stop", "tenantd.service"])?;
+    let api = API;
+    machine.script(&format!("rm -f {api}; echo precious >{api}"))?;
+    refused(
+        &host.try_tenantd(["serve"])?,
+        1,
+        &["/run/tenantd/api.sock is taken by a file; move it away"],
+    )?;
+    ensure!(machine.read(api)?.trim() == "precious");
+    machine.run(["rm", api])?;
+    listen(machine, "stranger", api, &["220 mail"])?;
+    refused(
+        &host.try_tenantd(["serve"])?,
+        1,
+        &[
+            "python3 (process ",
+            ") already listens on /run/tenantd/api.sock",
+        ],
+    )?;
+    let foreign = "listens at /run/tenantd/api.sock and does not talk like tenantd";
+    refused(
+        &host.try_tenantd(["list"])?,
+        6,
+        &["python3 (process ", foreign],
+    )?;
+    found(&doctor(host)?, "daemon", "failed", foreign)?;
+    machine.script(&format!("systemctl stop stranger; rm -f {api}"))?;
+    Ok(())
+}
+
 #[test]
 fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
     on_host("sockets", |host| {
@@ -317,34 +353,7 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
         host.apply(&fake("beta"))?;
         host.get("beta", "/healthz")?;
 
-        // The daemon's own.
-        machine.run(["systemctl", "stop", "tenantd.service"])?;
-        let api = "/run/tenantd/api.sock";
-        machine.script(&format!("rm -f {api}; echo precious >{api}"))?;
-        refused(
-            &host.try_tenantd(["serve"])?,
-            1,
-            &["/run/tenantd/api.sock is taken by a file; move it away"],
-        )?;
-        ensure!(machine.read(api)?.trim() == "precious");
-        machine.run(["rm", api])?;
-        stranger(api)?;
-        refused(
-            &host.try_tenantd(["serve"])?,
-            1,
-            &[
-                "python3 (process ",
-                ") already listens on /run/tenantd/api.sock",
-            ],
-        )?;
-        let foreign = "listens at /run/tenantd/api.sock and does not talk like tenantd";
-        refused(
-            &host.try_tenantd(["list"])?,
-            6,
-            &["python3 (process ", foreign],
-        )?;
-        found(&doctor(host)?, "daemon", "failed", foreign)?;
-        machine.script(&format!("systemctl stop stranger; rm -f {api}"))?;
+        the_daemons_own(host)?;
 
         // One that another user made is told nothing, least of all an identity.
         machine.script(
@@ -365,7 +374,7 @@ fn a_socket_that_somebody_else_has_is_named_and_left_alone() {
         machine.run([
             "python3",
             "-c",
-            &format!("import socket; socket.socket(socket.AF_UNIX).bind('{api}')"),
+            &format!("import socket; socket.socket(socket.AF_UNIX).bind('{API}')"),
         ])?;
         machine.run(["systemctl", "start", "tenantd.service"])?;
         ensure!(host.state("acme")? == "running" && host.state("beta")? == "running");

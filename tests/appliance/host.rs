@@ -7,7 +7,7 @@ use serde_json::Value;
 use xtask::machine::{Machine, Output, curl, in_machine, in_virtual_machine};
 
 /// How long a command of tenantd may take in a test machine.
-pub const LIMIT: Duration = Duration::from_secs(180);
+pub const LIMIT: Duration = Duration::from_mins(3);
 
 /// The debug build of tenantd, which has failpoints.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
@@ -93,6 +93,15 @@ impl Host<'_> {
         Ok(output)
     }
 
+    /// More rollbacks in a day than an operator would have, before nothing new is tried.
+    pub fn many_rollbacks(&self) -> anyhow::Result<()> {
+        self.machine.script(
+            r"printf '\n[failure]\nrollbacks = 100\n' >>/etc/tenantd/node.toml
+              tenantd reload",
+        )?;
+        Ok(())
+    }
+
     /// How long a new revision must be healthy to be good.
     pub fn healthy_for(&self, period: &str) -> anyhow::Result<()> {
         self.machine.script(&format!(
@@ -114,17 +123,17 @@ impl Host<'_> {
 
     /// Runs `tenantd ARGS`; the outcome is for the test to judge.
     pub fn try_tenantd<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Output> {
-        let argv = ["tenantd"].into_iter().chain(args);
+        let words = ["tenantd"].into_iter().chain(args);
         self.machine
-            .attempt_with(argv.map(str::to_owned), &[], LIMIT)
+            .attempt_with(words.map(str::to_owned), &[], LIMIT)
     }
 
     /// The answer of `tenantd ARGS --json`.
     pub fn json<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Value> {
-        let argv = ["tenantd"].into_iter().chain(args).chain(["--json"]);
+        let words = ["tenantd"].into_iter().chain(args).chain(["--json"]);
         let output = self
             .machine
-            .attempt_with(argv.map(str::to_owned), &[], LIMIT)?
+            .attempt_with(words.map(str::to_owned), &[], LIMIT)?
             .check()?;
         serde_json::from_str(&output.stdout).with_context(|| output.stdout.clone())
     }
@@ -136,8 +145,8 @@ impl Host<'_> {
 
     /// Applies a spec; the outcome is for the test to judge.
     pub fn try_apply(&self, spec: &str) -> anyhow::Result<Output> {
-        let argv = ["tenantd", "apply", "-"].map(str::to_owned);
-        self.machine.attempt_with(argv, spec.as_bytes(), LIMIT)
+        let words = ["tenantd", "apply", "-"].map(str::to_owned);
+        self.machine.attempt_with(words, spec.as_bytes(), LIMIT)
     }
 
     /// Where a tenant stands, as `list` says.
@@ -171,8 +180,8 @@ impl Host<'_> {
     /// A request through a tenant's ingress socket by curl with more arguments.
     pub fn request(&self, tenant: &str, path: &str, more: &[&str]) -> anyhow::Result<Output> {
         let more = more.iter().map(ToString::to_string);
-        let argv = curl(tenant, path).into_iter().chain(more);
-        self.machine.attempt_with(argv, &[], LIMIT)
+        let words = curl(tenant, path).into_iter().chain(more);
+        self.machine.attempt_with(words, &[], LIMIT)
     }
 
     /// Writes a file into the agent's state, through the agent.
@@ -195,8 +204,8 @@ impl Host<'_> {
 
     /// What systemd says of a unit's property.
     pub fn property(&self, unit: &str, property: &str) -> anyhow::Result<String> {
-        let argv = ["systemctl", "show", "--value", "--property", property, unit];
-        Ok(self.machine.run(argv)?.trim().to_owned())
+        let words = ["systemctl", "show", "--value", "--property", property, unit];
+        Ok(self.machine.run(words)?.trim().to_owned())
     }
 
     /// Which run of the agent this is; another after every restart.

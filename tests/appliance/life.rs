@@ -57,10 +57,10 @@ fn a_tenant_is_applied_backed_up_restored_and_removed() {
 
         host.tenantd(["remove", "foo-bar"])?;
         let left = host.machine.script(
-            r#"ls -A /etc/containers/systemd/tenantd
+            r"ls -A /etc/containers/systemd/tenantd
                find /etc/systemd /run/netns -name '*foo*bar*'
                systemctl list-units --all --plain --no-legend '*foo*bar*'
-               podman ps --all --quiet"#,
+               podman ps --all --quiet",
         )?;
         ensure!(left.trim().is_empty(), "left behind: {}", left.stdout);
         host.tenantd(["reclaim", "foo-bar"])?;

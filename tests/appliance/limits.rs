@@ -5,6 +5,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use crate::host::{Host, LIMIT, fake_with, on_virtual_host};
+use crate::{noisy, secrets};
 
 /// A plan whose limits are soon reached and are nobody else's.
 const SMALL: &str = r#"
@@ -46,6 +47,9 @@ fn the_kernel_holds_a_tenant_to_its_plan_and_the_power_button_loses_nothing() {
         processor_time_is_rationed(host)?;
         memory_that_is_not_there_ends_only_who_wants_it(host)?;
         what_is_written_is_found_on_the_disk(host)?;
+        host.tenantd(["remove", GREEDY, "--purge", "--yes"])?;
+        secrets::no_disk_has_a_value(host)?;
+        noisy::noisy(host)?;
         the_power_button_keeps_the_last_write(host)
     });
 }

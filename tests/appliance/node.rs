@@ -194,8 +194,8 @@ fn newest(host: &Host<'_>) -> anyhow::Result<BTreeMap<String, u64>> {
         let number = row["snapshot"]
             .as_u64()
             .context("a snapshot without number")?;
-        let last = newest.entry(tenant.to_owned()).or_insert(number);
-        *last = number.max(*last);
+        let highest = newest.entry(tenant.to_owned()).or_insert(number);
+        *highest = number.max(*highest);
     }
     Ok(newest)
 }

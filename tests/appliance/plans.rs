@@ -69,8 +69,8 @@ fn another_plan_comes_into_force_without_a_restart_and_another_environment_with_
 
         // And back, killed in the middle.
         host.arm("install.reloaded")?;
-        let starter = fake("foo-bar");
-        drop(host.try_apply(&starter)?);
+        let before = fake("foo-bar");
+        drop(host.try_apply(&before)?);
         ensure!(host.was_hit()?, "the failpoint was not reached");
         host.machine.wait_until("revision 3", LIMIT, |_| {
             // While the daemon starts it does not answer.

@@ -118,11 +118,7 @@ fn signs_are_literal(host: &Host<'_>) -> anyhow::Result<()> {
 #[test]
 fn a_failed_apply_leaves_things_as_they_were() {
     on_host("failures", |host| {
-        // More failures than an operator would have, one after the other.
-        host.machine.script(
-            r"printf '\n[failure]\nrollbacks = 100\n' >>/etc/tenantd/node.toml
-              tenantd reload",
-        )?;
+        host.many_rollbacks()?;
         host.apply(&fake("bystander"))?;
         let bystander = host.run_of("bystander")?;
 

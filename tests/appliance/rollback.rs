@@ -53,6 +53,7 @@ fn set_aside(host: &Host<'_>) -> anyhow::Result<Value> {
 #[test]
 fn an_update_that_fails_gives_revision_image_and_data_back() {
     on_host("bad-update", |host| {
+        host.many_rollbacks()?;
         host.apply(&fake("acme"))?;
         host.write("acme", "note", "before")?;
         // The failing agent counts its start in the state: that is its migration.
@@ -186,6 +187,7 @@ fn a_rollback_needs_no_store_and_can_be_taken_back() {
 #[test]
 fn a_revision_on_trial_is_made_good_or_rolled_back_by_itself() {
     on_host("trial", |host| {
+        host.many_rollbacks()?;
         host.apply(&edition(1))?;
         host.write("acme", "note", "of 1")?;
         host.healthy_for("1h")?;
@@ -344,6 +346,7 @@ fn two_who_change_a_tenant_at_a_time_are_told_of_each_other() {
 #[test]
 fn a_rollback_that_is_killed_at_any_point_ends_with_the_release_running() {
     on_host("killed-rollback", |host| {
+        host.many_rollbacks()?;
         host.apply(&edition(1))?;
         host.write("acme", "note", "of 1")?;
         host.apply(&edition(2))?;
@@ -369,6 +372,7 @@ fn a_rollback_that_is_killed_at_any_point_ends_with_the_release_running() {
 #[test]
 fn a_trial_ends_as_it_should_although_tenantd_is_killed_at_every_point() {
     on_host("killed-trial", |host| {
+        host.many_rollbacks()?;
         host.apply(&edition(1))?;
         host.write("acme", "note", "kept")?;
         let mut revision = 1;
@@ -388,9 +392,7 @@ fn a_trial_ends_as_it_should_although_tenantd_is_killed_at_every_point() {
             stands(host, revision, "kept")?;
         }
         host.healthy_for("1h")?;
-        let mut failing = revision;
-        for point in points(Drill::BadTrial) {
-            failing += 1;
+        for (failing, point) in (revision + 1..).zip(points(Drill::BadTrial)) {
             cut_short(host, Drill::BadTrial, point, "acme", || {
                 host.apply(&edition(failing))?;
                 host.write("acme", "note", "later")?;

@@ -193,6 +193,24 @@ fn the_files_are_the_agents_own(host: &Host<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the whole disk and the swap can be looked through, byte by byte: neither has a value, nor has anything else.
+pub fn no_disk_has_a_value(host: &Host<'_>) -> anyhow::Result<()> {
+    set(host, "DATABASE", ONLY_A_FILE, &[])?;
+    set(host, "DISCORD", FIRST, &[])?;
+    // One processor: the container's times do not hold.
+    host.apply(&spec("ok").replace("15s", "2min"))?;
+    has_variable(host, FIRST)?;
+    let generated = file(host, "GATEWAY")?;
+    host.tenantd(["backup", TENANT])?;
+    host.machine.run(["sync"])?;
+    let planted = [FIRST, ONLY_A_FILE, &generated];
+    for value in planted {
+        let found = host.machine.disks_with(value)?;
+        ensure!(found.is_empty(), "a value is on {found:?}");
+    }
+    no_trace(host.machine, &planted)
+}
+
 /// Looks for `planted` wherever a secret must not be: on every disk and in `/run` (without the mounts that agents read
 /// their secrets from), in the journals, in what Podman and tenantd answer, in every process's arguments, and in every
 /// process's environment but the agents' own.

@@ -35,7 +35,7 @@ async fn what_object_lock_holds_is_left_and_said() {
     let (yard, spec, name) = yard().await;
     yard.shelf.locked.lock().unwrap().push(name);
     let store: Arc<dyn Collector> = yard.shelf.handle(None);
-    let removal = erase(&store, spec.prefix, false).await.unwrap();
+    let removal = erase(&store, spec.prefix, true, false).await.unwrap();
     assert_eq!(
         (removal.removed, removal.left, removal.denied),
         (0, 1, false)
@@ -43,7 +43,7 @@ async fn what_object_lock_holds_is_left_and_said() {
     assert!(removal.locked_until.is_some() && !removal.is_complete());
     yard.shelf.locked.lock().unwrap().clear();
     assert!(
-        erase(&store, spec.prefix, false)
+        erase(&store, spec.prefix, true, false)
             .await
             .unwrap()
             .is_complete()
@@ -121,7 +121,7 @@ async fn no_number_of_other_objects_keeps_a_key_from_being_read_or_erased() {
 
     // Nothing may go, and that is said of all there is.
     let denied: Arc<dyn Collector> = Arc::new(bucket.store());
-    let removal = erase(&denied, spec.prefix, false).await.unwrap();
+    let removal = erase(&denied, spec.prefix, true, false).await.unwrap();
     assert_eq!((removal.removed, removal.left), (0, JUNK as u64 + 1));
     assert!(removal.denied && !removal.is_complete());
     tenant.check().await;
@@ -142,7 +142,7 @@ async fn no_number_of_other_objects_keeps_a_key_from_being_read_or_erased() {
     tenant.check().await;
 
     bury(&bucket, &spec, JUNK).await;
-    let removal = erase(&admin, spec.prefix, false).await.unwrap();
+    let removal = erase(&admin, spec.prefix, true, false).await.unwrap();
     assert_eq!((removal.removed, removal.left), (JUNK as u64 + 1, 0));
     assert_eq!(in_bucket(&bucket, &spec).await, 0);
     let restored = tenant.world.try_restore(None, "restored").await;

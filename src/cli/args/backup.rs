@@ -104,7 +104,13 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub node: bool,
     /// The node to bring back, where it is not of this machine's name.
-    #[arg(long, value_name = "NAME", requires = "node")]
+    // Beside a tenant, which rules `--node` out, clap would not miss it.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "node",
+        conflicts_with = "tenant"
+    )]
     pub from: Option<String>,
     /// The snapshot's number, as `tenantd snapshots` lists it; default: the newest.
     #[arg(long, value_name = "N")]
