@@ -28,12 +28,14 @@ mod output;
 mod patch;
 mod progress;
 mod prune;
+mod rendered;
 mod restore;
 mod revisions;
 mod rollback;
 #[cfg(test)]
 mod samples;
 mod secret;
+mod show;
 mod table;
 mod tenants;
 mod terminal;
@@ -115,11 +117,9 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
             operation: Some(which),
             output,
         } => attempt::show(client, console, &tenant, which, output.json).await,
-        Command::Show { tenant, output, .. } => {
-            tenants::show(client, console, &tenant, output).await
-        }
+        Command::Show { tenant, output, .. } => show::run(client, console, &tenant, output).await,
         Command::Top(args) => top::run(client, console, args).await,
-        Command::Units(args) => tenants::units(client, console, args).await,
+        Command::Units(args) => rendered::run(client, console, args).await,
         Command::History(args) => revisions::history(client, console, args).await,
         Command::Rollback(args) => rollback::run(client, console, args).await,
         Command::Diff(args) => revisions::diff(client, console, args).await,

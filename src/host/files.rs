@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink as make_symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink as make_symlink};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
@@ -152,6 +152,21 @@ pub fn exchange(a: &Utf8Path, b: &Utf8Path) -> Result<(), FileError> {
     .map_err(|errno| io_error("exchange names with", a, errno.into()))?;
     sync_dir(parent(a))?;
     sync_dir(parent(b))
+}
+
+/// Gives `from` the name `to`, which nothing may have yet, on the same file system.
+pub fn move_to(from: &Utf8Path, to: &Utf8Path) -> Result<(), FileError> {
+    let (old, new) = (from.as_std_path(), to.as_std_path());
+    renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE)
+        .map_err(|errno| io_error("rename", from, errno.into()))?;
+    sync_dir(parent(from))?;
+    sync_dir(parent(to))
+}
+
+/// The number of `path` on its file system: it stays when the name changes.
+pub fn inode(path: &Utf8Path) -> Result<u64, FileError> {
+    let found = fs::symlink_metadata(path).map_err(|source| io_error("look at", path, source))?;
+    Ok(found.ino())
 }
 
 /// Makes the names in `dir` last.

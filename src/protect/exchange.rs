@@ -1,14 +1,12 @@
 //! Puts restored state in the place of what was there, by two renames that a crash cannot part.
 //! What is put there is the caller's: whole, checked, in `restoring/`.
 
-use std::fs;
-
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::ProtectError;
 use super::kept::keep_replaced;
 use crate::failpoint;
-use crate::host::files::{self, FileError};
+use crate::host::files::{self};
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::tenant::TenantId;
@@ -24,7 +22,7 @@ pub(super) fn exchange(layout: &Layout, tenant: &TenantId) -> Result<(), Protect
     let (state, replaced) = (layout.state_dir(tenant), layout.replaced_dir(tenant));
     dirs::remove_tree(&replaced)?;
     if state.exists() {
-        rename(&state, &replaced)?;
+        files::move_to(&state, &replaced)?;
     } else {
         // So that a crash before the second rename is seen for what it is.
         dirs::make(&replaced, 0o700)?;
@@ -36,7 +34,7 @@ pub(super) fn exchange(layout: &Layout, tenant: &TenantId) -> Result<(), Protect
 /// The second rename and what follows, also after a crash in between.
 pub(super) fn finish_exchange(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
     if is_exchange_open(layout, tenant) {
-        rename(&layout.restoring_dir(tenant), &layout.state_dir(tenant))?;
+        files::move_to(&layout.restoring_dir(tenant), &layout.state_dir(tenant))?;
     }
     if layout.state_dir(tenant).exists() {
         keep_replaced(layout, tenant)?;
@@ -52,19 +50,6 @@ pub(super) fn is_exchange_open(layout: &Layout, tenant: &TenantId) -> bool {
         && layout.restoring_dir(tenant).exists()
 }
 
-fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), ProtectError> {
-    let failed = |source| FileError::Io {
-        verb: "rename",
-        path: from.to_owned(),
-        source,
-    };
-    fs::rename(from, to).map_err(failed)?;
-    if let Some(parent) = to.parent() {
-        files::sync_dir(parent)?;
-    }
-    Ok(())
-}
-
 /// A name that says when something was set aside.
 pub(super) fn aside(path: &Utf8Path) -> Utf8PathBuf {
     Utf8PathBuf::from(format!("{path}.{}", clock::now().as_second()))
@@ -74,6 +59,7 @@ pub(super) fn aside(path: &Utf8Path) -> Utf8PathBuf {
 mod tests {
     use super::*;
     use crate::protect::samples::{fill, host, read};
+    use std::fs;
 
     #[test]
     fn empty_mounts_are_no_state() {
@@ -92,7 +78,7 @@ mod tests {
         fill(&layout.state_dir(&tenant), "old");
         fill(&layout.restoring_dir(&tenant), "new");
         // The crash: only the first rename was done.
-        rename(&layout.state_dir(&tenant), &layout.replaced_dir(&tenant)).unwrap();
+        files::move_to(&layout.state_dir(&tenant), &layout.replaced_dir(&tenant)).unwrap();
         assert!(is_exchange_open(&layout, &tenant));
         finish_exchange(&layout, &tenant).unwrap();
         assert!(!is_exchange_open(&layout, &tenant));

@@ -1,12 +1,8 @@
 //! The state that a restore replaced: kept beside the new one until the operator puts it back or gives it up.
 //! There is one at most. Who stops the agent meanwhile is the caller's affair.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use jiff::Timestamp;
-use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,7 +10,7 @@ use super::ProtectError;
 use super::exchange::has_state;
 use super::releases::give_up_set_aside;
 use crate::failpoint;
-use crate::host::files::{self, FileError};
+use crate::host::files::{self};
 use crate::host::tree::size;
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
@@ -107,7 +103,7 @@ pub(super) fn keep_replaced(layout: &Layout, tenant: &TenantId) -> Result<(), Pr
     };
     write_record(layout, tenant, &record)?;
     failpoint::hit("protect.kept-noted");
-    rename(&replaced, &kept, RenameFlags::NOREPLACE)
+    Ok(files::move_to(&replaced, &kept)?)
 }
 
 /// Exchanges the kept state and the present one, in one step; the agent must not run. The present one is kept then.
@@ -122,7 +118,8 @@ pub fn put_back(layout: &Layout, tenant: &TenantId, operation: &str) -> Result<(
     let begun = read_record(layout, tenant)
         .and_then(|record| record.exchange)
         .filter(|exchange| exchange.operation == operation);
-    let is_done = |exchange: &Exchange| inode(&state).is_ok_and(|inode| inode == exchange.inode);
+    let is_done =
+        |exchange: &Exchange| files::inode(&state).is_ok_and(|inode| inode == exchange.inode);
     if begun.as_ref().is_some_and(is_done) {
         return Ok(());
     }
@@ -136,12 +133,12 @@ pub fn put_back(layout: &Layout, tenant: &TenantId, operation: &str) -> Result<(
         },
         exchange: Some(Exchange {
             operation: operation.to_owned(),
-            inode: inode(&kept)?,
+            inode: files::inode(&kept)?,
         }),
     };
     write_record(layout, tenant, &record)?;
     failpoint::hit("protect.undo-noted");
-    rename(&kept, &state, RenameFlags::EXCHANGE)?;
+    files::exchange(&kept, &state)?;
     failpoint::hit("protect.undone");
     Ok(())
 }
@@ -156,7 +153,7 @@ pub fn give_up(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
     let kept = layout.before_restore_dir(tenant);
     if kept.exists() {
         // First out of reach: half a state is nothing to put back.
-        rename(&kept, &discarding, RenameFlags::NOREPLACE)?;
+        files::move_to(&kept, &discarding)?;
     }
     failpoint::hit("protect.discarding");
     dirs::remove_tree(&discarding)?;
@@ -164,33 +161,12 @@ pub fn give_up(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
     give_up_set_aside(layout, tenant)
 }
 
-fn inode(path: &Utf8Path) -> Result<u64, ProtectError> {
-    let metadata = fs::symlink_metadata(path).map_err(|source| FileError::Io {
-        verb: "look at",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(metadata.ino())
-}
-
-fn rename(from: &Utf8Path, to: &Utf8Path, flags: RenameFlags) -> Result<(), ProtectError> {
-    let renamed = rustix::fs::renameat_with(CWD, from.as_std_path(), CWD, to.as_std_path(), flags);
-    renamed.map_err(|errno| FileError::Io {
-        verb: "rename",
-        path: from.to_owned(),
-        source: errno.into(),
-    })?;
-    if let Some(parent) = to.parent() {
-        files::sync_dir(parent)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protect::exchange::exchange;
     use crate::protect::samples::{fill, host, read};
+    use std::fs;
 
     fn restored(layout: &Layout, tenant: &TenantId, content: &str) {
         fill(&layout.restoring_dir(tenant), content);
@@ -249,7 +225,7 @@ mod tests {
         put_back(&layout, &tenant, "first").unwrap();
         // As if only the record had been written.
         let before = layout.before_restore_dir(&tenant);
-        rename(&before, &state, RenameFlags::EXCHANGE).unwrap();
+        files::exchange(&before, &state).unwrap();
         put_back(&layout, &tenant, "first").unwrap();
         assert_eq!(read(&state), "old");
     }

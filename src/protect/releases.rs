@@ -4,18 +4,14 @@
 //! Clones are copies and are dropped by rule; what was set aside exists once only and is given up by the operator alone.
 //! Who stops the agent meanwhile is the caller's affair.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
-use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ProtectError;
 use crate::failpoint;
-use crate::host::files::{self, FileError};
+use crate::host::files::{self};
 use crate::host::tree::{self, Cloned};
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
@@ -107,7 +103,7 @@ pub fn take(
     write_record(&taking, &record)?;
     failpoint::hit("release.cloned");
     dirs::remove_tree(&place)?;
-    rename(&taking, &place, RenameFlags::NOREPLACE)?;
+    files::move_to(&taking, &place)?;
     failpoint::hit("release.taken");
     Ok((shown(&place, &record), cloned))
 }
@@ -132,7 +128,7 @@ pub fn releases(layout: &Layout, tenant: &TenantId) -> Vec<Release> {
 
 /// Whether the state that a record tells of is in its place: not that which was to come back, and not gone.
 fn holds(place: &Utf8Path, record: &Record) -> bool {
-    inode(&state_in(place)).is_ok_and(|inode| {
+    files::inode(&state_in(place)).is_ok_and(|inode| {
         let exchange = record.exchange.as_ref();
         exchange.is_none_or(|exchange| exchange.inode != inode)
     })
@@ -201,13 +197,13 @@ pub fn bring_back(
     };
     let exchange = exchange.ok_or_else(|| no_release(tenant, to))?;
     failpoint::hit("release.noted");
-    if inode(&state)? != exchange.inode {
+    if files::inode(&state)? != exchange.inode {
         if !aside.exists() {
             let source = state_in(&base.join(&exchange.source));
-            rename(&source, &aside, RenameFlags::NOREPLACE)?;
+            files::move_to(&source, &aside)?;
         }
         failpoint::hit("release.moved");
-        rename(&aside, &state, RenameFlags::EXCHANGE)?;
+        files::exchange(&aside, &state)?;
         files::sync_dir(&place)?;
     }
     failpoint::hit("release.exchanged");
@@ -231,7 +227,7 @@ fn begin(
     let state = layout.state_dir(tenant);
     let exchange = Exchange {
         source: source.strip_prefix(&base).unwrap_or(source).to_owned(),
-        inode: inode(&state_in(source))?,
+        inode: files::inode(&state_in(source))?,
     };
     let record = Record {
         revision: present,
@@ -254,7 +250,7 @@ pub(super) fn give_up_set_aside(layout: &Layout, tenant: &TenantId) -> Result<()
     let place = layout.set_aside_dir(tenant);
     if place.exists() {
         // First out of reach: half a state is nothing to go back to.
-        rename(&place, &discarding, RenameFlags::NOREPLACE)?;
+        files::move_to(&place, &discarding)?;
     }
     Ok(dirs::remove_tree(&discarding)?)
 }
@@ -278,28 +274,6 @@ fn write_record(place: &Utf8Path, record: &Record) -> Result<(), ProtectError> {
         source,
     })?;
     Ok(files::write(&path, &bytes, 0o600)?)
-}
-
-fn inode(path: &Utf8Path) -> Result<u64, ProtectError> {
-    let found = fs::symlink_metadata(path).map_err(|source| FileError::Io {
-        verb: "look at",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(found.ino())
-}
-
-fn rename(from: &Utf8Path, to: &Utf8Path, flags: RenameFlags) -> Result<(), ProtectError> {
-    let renamed = rustix::fs::renameat_with(CWD, from.as_std_path(), CWD, to.as_std_path(), flags);
-    renamed.map_err(|errno| FileError::Io {
-        verb: "rename",
-        path: from.to_owned(),
-        source: errno.into(),
-    })?;
-    if let Some(parent) = to.parent() {
-        files::sync_dir(parent)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -372,7 +346,7 @@ mod tests {
             begin(&layout, &tenant, &place, (2, 1)).unwrap();
             if moved {
                 let clone = layout.releases_dir(&tenant).join("1/state");
-                rename(&clone, &state_in(&place), RenameFlags::NOREPLACE).unwrap();
+                files::move_to(&clone, &state_in(&place)).unwrap();
             }
             // What is to come back is not taken for what was set aside.
             let known: Vec<_> = releases(&layout, &tenant);
