@@ -61,12 +61,6 @@ find_binary() {
     "$binary" version >/dev/null || fail "$binary does not run on this host"
 }
 
-# Through a temporary name, so that a running tenantd keeps its old file to the end.
-put() { # mode source target
-    install -D -m "$1" "$2" "$3.new"
-    mv -f "$3.new" "$3"
-}
-
 own_units() {
     for unit in "$units"/*.service "$units"/*.socket "$units"/*.timer "$units"/*.slice "$units"/*.target; do
         [ -e "$unit" ] && basename "$unit"
@@ -76,52 +70,23 @@ own_units() {
 
 journald_sync=/etc/systemd/system/systemd-journald-sync@.service.d/50-tenantd.conf
 
-# The units that are switched on; the templates are pulled in by their tenants.
-enabled="tenantd.service tenantd-backup.timer tenantd-drill.timer tenantd-prestop-backup.service tenantd-final-backup.service"
+# Of the units that are switched on, those that are tenantd's; the templates are pulled in by their tenants.
+enabled=$(sed -n 's/^enable \(tenantd.*\)/\1/p' "$units/tenantd.preset")
 
 install_all() {
     check_host
     find_binary
-    put 0755 "$binary" /usr/local/bin/tenantd
-    for unit in $(own_units); do
-        put 0644 "$units/$unit" "/etc/systemd/system/$unit"
-    done
-    put 0644 "$units/tenantd.sysusers" /etc/sysusers.d/tenantd.conf
-    put 0644 "$units/tenantd.tmpfiles" /etc/tmpfiles.d/tenantd.conf
-    put 0644 "$units/journald-sync.conf" "$journald_sync"
-    put 0644 "$here/containers.conf" /etc/containers/containers.conf.d/50-tenantd.conf
-    systemd-sysusers /etc/sysusers.d/tenantd.conf
-    systemd-tmpfiles --create /etc/tmpfiles.d/tenantd.conf
-    for shell in bash zsh fish; do
-        case $shell in
-        bash) target=/usr/local/share/bash-completion/completions/tenantd ;;
-        zsh) target=/usr/local/share/zsh/site-functions/_tenantd ;;
-        fish) target=/usr/local/share/fish/vendor_completions.d/tenantd.fish ;;
-        esac
-        install -d "$(dirname "$target")"
-        /usr/local/bin/tenantd generate completions "$shell" >"$target.new"
-        mv -f "$target.new" "$target"
-    done
-    install -d /usr/local/share/man/man1
-    /usr/local/bin/tenantd generate man /usr/local/share/man/man1
-    install -d /usr/local/share/tenantd
-    /usr/local/bin/tenantd generate restore /usr/local/share/tenantd
+    # Through a temporary name, so that a running tenantd keeps its old file to the end.
+    install -D -m 0755 "$binary" /usr/local/bin/tenantd.new
+    mv -f /usr/local/bin/tenantd.new /usr/local/bin/tenantd
     if command -v restorecon >/dev/null; then
         restorecon -F /usr/local/bin/tenantd
     fi
-    [ "$start" = yes ] || { say "tenantd is installed; nothing was started"; return; }
-    systemctl daemon-reload
-    systemctl enable --quiet podman.socket
-    systemctl start podman.socket
-    # shellcheck disable=SC2086 # a list of units
-    systemctl enable --quiet $enabled
-    if [ -e /etc/tenantd/node.toml ]; then
-        # shellcheck disable=SC2086
-        systemctl start $enabled
-        systemctl restart tenantd.service
-        say "tenantd is installed and running; 'tenantd status' says how it is"
+    # The binary has its units, completions and manual pages with it.
+    if [ "$start" = yes ]; then
+        /usr/local/bin/tenantd node install
     else
-        say "tenantd is installed; now run: tenantd init && systemctl start $enabled"
+        /usr/local/bin/tenantd node install --no-start
     fi
 }
 
@@ -144,7 +109,7 @@ uninstall_all() {
         done
     fi
     # shellcheck disable=SC2086
-    systemctl disable --quiet --now $enabled 2>/dev/null || true
+    systemctl disable --quiet --now $enabled tenantd-bootstrap.service 2>/dev/null || true
     # Its ExecStopPost= removes the scratch tenant.
     systemctl stop tenantd-drill.service 2>/dev/null || true
     rm -rf /etc/containers/systemd/tenantd /etc/systemd/system/tenantd-backup.timer.d
@@ -153,7 +118,7 @@ uninstall_all() {
     done
     rm -f "$journald_sync"
     rmdir --ignore-fail-on-non-empty "${journald_sync%/*}" 2>/dev/null || true
-    rm -f /etc/sysusers.d/tenantd.conf /etc/tmpfiles.d/tenantd.conf \
+    rm -f /etc/sysusers.d/tenantd.conf /etc/tmpfiles.d/tenantd.conf /etc/systemd/system-preset/50-tenantd.preset \
         /etc/containers/containers.conf.d/50-tenantd.conf \
         /usr/local/bin/tenantd \
         /usr/local/share/bash-completion/completions/tenantd \

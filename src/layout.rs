@@ -37,6 +37,16 @@ impl Layout {
         self.config_dir().join("node.toml")
     }
 
+    /// What a fresh host is to become: `/etc/tenantd/bootstrap.toml`.
+    pub fn bootstrap_toml(&self) -> Utf8PathBuf {
+        self.config_dir().join("bootstrap.toml")
+    }
+
+    /// The secrets for that: `/etc/tenantd/bootstrap` (0700).
+    pub fn bootstrap_dir(&self) -> Utf8PathBuf {
+        self.config_dir().join("bootstrap")
+    }
+
     /// Specs that Ignition or the operator places: `/etc/tenantd/tenants.d`.
     pub fn specs_dir(&self) -> Utf8PathBuf {
         self.config_dir().join("tenants.d")

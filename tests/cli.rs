@@ -5,6 +5,8 @@
 mod against_a_daemon;
 #[path = "cli/alone.rs"]
 mod alone;
+#[path = "cli/butane.rs"]
+mod butane;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/terminal.rs"]

@@ -2,11 +2,13 @@
 //! Every command shows an example; what they do is in the files beside this one.
 
 mod backup;
+mod node;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use backup::*;
+pub use node::*;
 
 use super::attempt::Which;
 use super::generate::GenerateCommand;
@@ -277,6 +279,12 @@ pub enum Command {
     /// List plans (named limits), or print one.
     #[command(after_help = "Examples:\n  tenantd plans\n  tenantd plans starter")]
     Plans(CatalogArgs),
+    /// Prepare a host to be a node: its files, and the config of its first boot.
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
     /// Show the node: its store, its tenants by state, what is at work, what to mend.
     #[command(after_help = "Example:\n  tenantd status")]
     Status(Output),

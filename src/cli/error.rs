@@ -14,7 +14,9 @@ use crate::backup::{KeyError, SealError};
 use crate::daemon::DaemonError;
 use crate::drill::DrillError;
 use crate::host::files::FileError;
+use crate::host::process::ProcessError;
 use crate::host::systemd::SystemdError;
+use crate::node::ignition::{FirstBootError, PointerError};
 use crate::node::{InitError, NodeKeyError};
 use crate::protect::ProtectError;
 use crate::secrets::SecretError;
@@ -156,6 +158,23 @@ pub enum CliError {
     /// The daemon ended badly.
     #[error(transparent)]
     Daemon(Box<DaemonError>),
+    /// A first boot cannot be as it was asked for.
+    #[error("no machine could become a node by this")]
+    FirstBoot(#[from] FirstBootError),
+    /// A provider could not be given the config.
+    #[error("the provider would not take the config")]
+    Pointer(#[from] PointerError),
+    /// A tool of the host could not be run.
+    #[error("a tool of this host cannot be run")]
+    Process(#[from] ProcessError),
+    /// A tool of the host refused.
+    #[error("`{line}` failed: {said}")]
+    Tool {
+        /// The command.
+        line: String,
+        /// What it said.
+        said: String,
+    },
     /// The asynchronous runtime could not be made.
     #[error("cannot make a runtime")]
     Runtime(#[source] io::Error),
@@ -180,10 +199,12 @@ impl CliError {
         match self {
             Self::Client(error) | Self::DoctorNeedsRoot(error) => error.exit(),
             Self::Several { failures, .. } => Exit::of_all(failures.iter().map(problem_exit)),
-            Self::Usage(_) => Exit::Usage,
-            Self::NoSpecs(_) | Self::NotText(_) | Self::Signing(_) | Self::Identity(_) => {
-                Exit::Invalid
-            }
+            Self::Usage(_) | Self::Pointer(_) => Exit::Usage,
+            Self::FirstBoot(_)
+            | Self::NoSpecs(_)
+            | Self::NotText(_)
+            | Self::Signing(_)
+            | Self::Identity(_) => Exit::Invalid,
             Self::TenantExists(_) => Exit::Conflict,
             Self::Unknown { .. } | Self::NothingToCompare(_) => Exit::NotFound,
             Self::Init(error) => match **error {
@@ -227,6 +248,8 @@ impl CliError {
             | Self::Output(_)
             | Self::Write { .. }
             | Self::Key(_)
+            | Self::Process(_)
+            | Self::Tool { .. }
             | Self::Systemd(_)
             | Self::Daemon(_)
             | Self::Runtime(_) => Exit::Failed,

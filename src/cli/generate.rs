@@ -104,9 +104,7 @@ const FILES: [(&str, &str); 7] = [
 pub fn run(console: Console, command: GenerateCommand) -> Result<(), CliError> {
     match command {
         GenerateCommand::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "tenantd", &mut text);
-            console.print(&String::from_utf8_lossy(&text))
+            console.print(&String::from_utf8_lossy(&completions(shell)))
         }
         GenerateCommand::Man { directory } => write_pages(&directory),
         GenerateCommand::Restore { directory } => without_us::FILES
@@ -122,10 +120,22 @@ pub fn run(console: Console, command: GenerateCommand) -> Result<(), CliError> {
     }
 }
 
-fn write_pages(directory: &Utf8Path) -> Result<(), CliError> {
+/// A shell's completions.
+pub(super) fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tenantd", &mut text);
+    text
+}
+
+/// Name and text of every manual page.
+pub(super) fn manual() -> Result<Vec<(String, Vec<u8>)>, CliError> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
-    for (name, text) in pages(&root).map_err(CliError::Output)? {
+    pages(&root).map_err(CliError::Output)
+}
+
+fn write_pages(directory: &Utf8Path) -> Result<(), CliError> {
+    for (name, text) in manual()? {
         write(&directory.join(name), &text)?;
     }
     Ok(())

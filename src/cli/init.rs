@@ -15,7 +15,7 @@ use crate::host::systemd::Systemd;
 use crate::host::{clock, files, podman};
 use crate::layout::Layout;
 use crate::node::fitness::{self, Unfit};
-use crate::node::{self, InitError, InitReport, InitRequest, StoreSettings};
+use crate::node::{self, GivenRootKey, InitError, InitReport, InitRequest, StoreSettings};
 
 /// Longest key or certificate file.
 const LIMIT: u64 = 16 * 1024;
@@ -31,6 +31,7 @@ pub fn run(console: Console, layout: &Layout, args: InitArgs) -> Result<(), CliE
         return Err(CliError::Usage(wanted.to_owned()));
     }
     let root_key = args.root_key.map(|key| text_or_file(&key)).transpose()?;
+    let root_key = root_key.map(GivenRootKey::Public);
     runtime()?.block_on(host_is_fit(layout))?;
     let request = InitRequest {
         name: args.name.unwrap_or_else(host_name),
@@ -54,7 +55,7 @@ pub fn run(console: Console, layout: &Layout, args: InitArgs) -> Result<(), CliE
 }
 
 /// Refuses a host on which no tenant could run, before anything is written.
-async fn host_is_fit(layout: &Layout) -> Result<(), InitError> {
+pub(super) async fn host_is_fit(layout: &Layout) -> Result<(), InitError> {
     fitness::judge(&Facts::gather(layout.root()))?;
     let systemd = Systemd::connect().await.map_err(Unfit::from)?;
     fitness::judge_systemd(&systemd.version().await.map_err(Unfit::from)?)?;

@@ -5,6 +5,7 @@ mod apply;
 mod args;
 mod attempt;
 mod backup;
+mod butane;
 mod catalog;
 mod client;
 mod confirm;
@@ -18,6 +19,7 @@ mod generate;
 mod human;
 mod identity;
 mod init;
+mod install;
 mod keys;
 mod life;
 mod log;
@@ -45,6 +47,7 @@ mod unit;
 mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Parser;
@@ -52,11 +55,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::daemon;
 use crate::layout::Layout;
-use args::{Cli, Command};
+use args::{Cli, Command, NodeCommand};
 use client::Client;
 use console::Console;
 use error::CliError;
 use life::Verb;
+
+/// Four times the pause between two of the daemon's looks.
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
@@ -77,6 +83,15 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Unit { command } => Ok(command.run()),
         Command::Generate { command } => done(generate::run(console, command)),
+        Command::Node {
+            command: NodeCommand::Butane(args),
+        } => done(butane::run(console, *args)),
+        Command::Node {
+            command: NodeCommand::Install(args),
+        } => {
+            let runtime = runtime(&mut Builder::new_current_thread())?;
+            done(runtime.block_on(install::run(console, &Layout::default(), args)))
+        }
         Command::Init(args) => done(init::run(console, &Layout::default(), args)),
         Command::Prune(args) => {
             let runtime = runtime(&mut Builder::new_current_thread())?;
@@ -88,7 +103,10 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
         }
         Command::Serve => {
             log::init();
-            let runtime = runtime(Builder::new_multi_thread().worker_threads(2))?;
+            let mut builder = Builder::new_multi_thread();
+            // A thread that waits for blocking work outlives the pause between two looks: to end and to begin again
+            // would wake the processor twice each time.
+            let runtime = runtime(builder.worker_threads(2).thread_keep_alive(KEEP_ALIVE))?;
             runtime.block_on(daemon::serve(Layout::default()))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -151,6 +169,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         // These need no daemon and were run before.
         Command::Unit { .. }
         | Command::Generate { .. }
+        | Command::Node { .. }
         | Command::Init(_)
         | Command::Prune(_)
         | Command::Keys { .. }

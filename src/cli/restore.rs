@@ -20,7 +20,7 @@ use crate::api::{Problem, RestoreRequest};
 use crate::daemon;
 use crate::host::systemd::{JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
-use crate::node::KeyFiles;
+use crate::node::{KeyFiles, NodeSettings};
 use crate::protect::{self, Apart, NodeWanted, Place, RestoreReport, Wanted};
 use crate::state::Operation;
 use crate::tenant::TenantId;
@@ -135,14 +135,28 @@ async fn restore_node(
             ))?,
     };
     let systemd = Systemd::connect().await?;
-    systemd.stop(DAEMON).await?;
     let wanted = NodeWanted {
         identity: &identity,
         from,
         allow_old,
     };
+    let tenants = node_back(console, layout, &settings, &systemd, wanted).await?;
+    let total = tenants.len();
+    let failures = bring_back(console, &systemd, tenants).await;
+    output::all_well(failures, total)
+}
+
+/// Has the node's own part back, and the daemon running. The tenants' state is still to come.
+pub(super) async fn node_back(
+    console: Console,
+    layout: &Layout,
+    settings: &NodeSettings,
+    systemd: &Systemd,
+    wanted: NodeWanted<'_>,
+) -> Result<Vec<TenantId>, CliError> {
+    systemd.stop(DAEMON).await?;
     let shown = progress::shown(console);
-    let (report, tenants) = protect::restore_node(layout, &settings, wanted, shown).await?;
+    let (report, tenants) = protect::restore_node(layout, settings, wanted, shown).await?;
     console.tell(&warnings(&report));
     console.print(&format!(
         "the node is back as of {}: {}; their state follows\n",
@@ -151,9 +165,7 @@ async fn restore_node(
     ))?;
     systemd.start(DAEMON).await?;
     console.print("tenantd is running; `tenantd list` shows how far the tenants are\n")?;
-    let total = tenants.len();
-    let failures = bring_back(console, &systemd, tenants).await;
-    output::all_well(failures, total)
+    Ok(tenants)
 }
 
 /// What the operator should know of what was restored: that it is old, and that somebody else has written.
@@ -179,7 +191,11 @@ fn warnings(report: &RestoreReport) -> String {
 
 /// Has every tenant's restore unit run, those of held tenants too: nothing else would start
 /// them, and a reboot takes the identity away that they need.
-async fn bring_back(console: Console, systemd: &Systemd, tenants: Vec<TenantId>) -> Vec<Problem> {
+pub(super) async fn bring_back(
+    console: Console,
+    systemd: &Systemd,
+    tenants: Vec<TenantId>,
+) -> Vec<Problem> {
     let start = async |tenant: TenantId| {
         let unit = UnitNames(&tenant).instance("restore", "service");
         (systemd.start(&unit).await, tenant)

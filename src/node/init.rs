@@ -31,13 +31,22 @@ pub struct InitRequest {
     /// The node's name.
     pub name: String,
     /// The operator's root key; made here when none is given.
-    pub root_key: Option<String>,
+    pub root_key: Option<GivenRootKey>,
     /// Who can read backups; made here when none is given.
     pub recipients: Vec<String>,
     /// Where snapshots are kept.
     pub store: StoreSettings,
     /// Run tenants without limits that the host cannot enforce.
     pub allow_missing_controllers: bool,
+}
+
+/// The half of the operator's root key that is at hand.
+#[derive(Debug, Clone)]
+pub enum GivenRootKey {
+    /// The public one, `ssh-ed25519 …`: the node waits for its certificate.
+    Public(String),
+    /// The private one, in OpenSSH's format: certifies the node, and is not kept.
+    Private(SecretString),
 }
 
 /// What was made, and what only this once can be shown.
@@ -124,12 +133,7 @@ pub fn init(
             .map_err(InitError::Recipient)?;
     }
     check_store(&request.store)?;
-    let given_root: Option<PublicKey> = request
-        .root_key
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(InitError::RootKey)?;
+    let root = RootOfNode::of(request.root_key.as_ref())?;
 
     dirs::make(&layout.config_dir(), 0o755)?;
     dirs::make(&layout.data_dir(), 0o700)?;
@@ -144,17 +148,22 @@ pub fn init(
     let statement = NodeStatement::new(node.public(), epoch);
     files::write(&keys.statement(), statement.to_line().as_bytes(), 0o644)?;
 
-    let (root, root_text, unsigned) = if let Some(root) = given_root {
-        (root, None, Some(keys.statement()))
-    } else {
-        let root = RootKey::generate().map_err(InitError::Key)?;
-        let certificate = root
-            .certify(&node.public(), epoch)
-            .map_err(InitError::Key)?;
-        files::write(&keys.certificate(), certificate.to_text().as_bytes(), 0o644)?;
-        let text = root.to_openssh().map_err(InitError::Key)?;
-        write_secret(&keys.root_key(), &text)?;
-        (root.public(), Some(text), None)
+    let (root, root_text, unsigned) = match root {
+        RootOfNode::Elsewhere(root) => (root, None, Some(keys.statement())),
+        RootOfNode::Here { root, is_new } => {
+            let certificate = root
+                .certify(&node.public(), epoch)
+                .map_err(InitError::Key)?;
+            files::write(&keys.certificate(), certificate.to_text().as_bytes(), 0o644)?;
+            let text = is_new
+                .then(|| root.to_openssh())
+                .transpose()
+                .map_err(InitError::Key)?;
+            if let Some(text) = &text {
+                write_secret(&keys.root_key(), text)?;
+            }
+            (root.public(), text, None)
+        }
     };
     let (recipients, identity) = if request.recipients.is_empty() {
         let identity = Identity::generate();
@@ -190,6 +199,29 @@ pub fn init(
         identity,
         unsigned,
     })
+}
+
+/// Where the root key's private half is while the node is made.
+enum RootOfNode {
+    Elsewhere(PublicKey),
+    Here { root: RootKey, is_new: bool },
+}
+
+impl RootOfNode {
+    fn of(given: Option<&GivenRootKey>) -> Result<Self, InitError> {
+        let here = |root, is_new| Self::Here { root, is_new };
+        match given {
+            None => Ok(here(RootKey::generate().map_err(InitError::Key)?, true)),
+            Some(GivenRootKey::Public(text)) => text
+                .parse()
+                .map(Self::Elsewhere)
+                .map_err(InitError::RootKey),
+            Some(GivenRootKey::Private(text)) => {
+                let root = RootKey::from_openssh(text).map_err(InitError::RootKey)?;
+                Ok(here(root, false))
+            }
+        }
+    }
 }
 
 /// Makes sure that the store is one and its credentials, where given, are some; asks nobody.
@@ -298,7 +330,7 @@ mod tests {
         let (_guard, layout) = layout();
         let root = RootKey::generate().unwrap();
         let request = InitRequest {
-            root_key: Some(root.public().to_string()),
+            root_key: Some(GivenRootKey::Public(root.public().to_string())),
             recipients: vec![Identity::generate().recipient().to_string()],
             ..request()
         };
@@ -320,6 +352,24 @@ mod tests {
         let good = root.certify(&report.node_key, epoch).unwrap();
         install_certificate(&layout, &report.settings, &good.to_text()).unwrap();
         assert!(keys.signer().is_ok());
+    }
+
+    #[test]
+    fn a_root_key_that_is_lent_certifies_the_node_and_is_not_kept() {
+        let (_guard, layout) = layout();
+        let root = RootKey::generate().unwrap();
+        let request = InitRequest {
+            root_key: Some(GivenRootKey::Private(root.to_openssh().unwrap())),
+            recipients: vec![Identity::generate().recipient().to_string()],
+            ..request()
+        };
+        let report = init(&layout, &request, now()).unwrap();
+        assert!(report.root_key.is_none() && report.unsigned.is_none());
+        assert_eq!(report.settings.keys.root, root.public().to_string());
+        let keys = KeyFiles::new(&layout);
+        assert!(keys.operators().is_empty());
+        let certificate = keys.signer().unwrap().certificate;
+        assert!(Trust::root(root.public()).certified(&certificate).is_ok());
     }
 
     #[test]

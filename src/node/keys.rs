@@ -134,6 +134,11 @@ impl KeyFiles {
         Ok(None)
     }
 
+    /// Leaves the operator's identity on this host.
+    pub fn keep_identity(&self, identity: &SecretString) -> Result<(), FileError> {
+        files::write(&self.identity(), identity.expose_secret().as_bytes(), 0o600)
+    }
+
     #[expect(
         clippy::unused_self,
         reason = "all reading of key files is in one place"

@@ -1,11 +1,14 @@
-//! The host itself: `node.toml`, its keys, `init`, `doctor`.
+//! The host itself: `node.toml`, its keys, `init`, `doctor`, and its first boot.
 //! It never decides anything about a tenant.
 
 mod backup_settings;
+mod bootstrap;
 pub mod capacity;
 pub mod doctor;
 mod failure_settings;
 pub mod fitness;
+mod host_files;
+pub mod ignition;
 mod init;
 mod keys;
 mod restore_settings;
@@ -15,9 +18,11 @@ mod settings;
 mod update_settings;
 
 pub use backup_settings::BackupSettings;
+pub use bootstrap::{AfterRestore, Bootstrap};
 pub use capacity::{CapacitySettings, OnOvercommit};
 pub use failure_settings::FailureSettings;
-pub use init::{InitError, InitReport, InitRequest, init, install_certificate};
+pub use host_files::{HostFile, enabled_units, host_files, unit};
+pub use init::{GivenRootKey, InitError, InitReport, InitRequest, init, install_certificate};
 pub use keys::{KeyFiles, NodeKeyError};
 pub use restore_settings::{Moment, RestoreSettings};
 pub use retention::RetentionSettings;

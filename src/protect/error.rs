@@ -336,10 +336,15 @@ pub enum ProtectError {
         wanted: String,
         /// What there is.
         found: String,
+        /// Whether all that is in the store could be read.
+        is_sure: bool,
     },
     /// No node repository can be read.
     #[error("the store holds no node's repository that this identity can read")]
     NoNode,
+    /// There is no repository at all.
+    #[error("the store holds no repository")]
+    EmptyStore,
     /// A file of ours.
     #[error(transparent)]
     File(#[from] FileError),

@@ -56,6 +56,9 @@ pub(super) async fn find(
     };
     let identities = [Identity::from_text(wanted.identity).map_err(ProtectError::Recipient)?];
     let prefixes = RemoteRepository::find(&*store).await.map_err(failed)?;
+    if prefixes.is_empty() {
+        return Err(ProtectError::EmptyStore);
+    }
     let mut asked = stream::iter(prefixes)
         .map(|prefix| {
             let asked = ask(Arc::clone(&store), prefix, trust.clone(), &identities);
@@ -176,6 +179,7 @@ fn choose(
     chosen.ok_or_else(|| ProtectError::NotThisNode {
         wanted: from.unwrap_or(own).to_owned(),
         found: names.join(", "),
+        is_sure,
     })
 }
 

@@ -29,7 +29,7 @@ pub struct Server<'a> {
 impl<'a> Server<'a> {
     /// Starts a server without any bucket, on a port that is free.
     pub fn start(machine: &'a Machine) -> anyhow::Result<Self> {
-        machine.copy_in(xtask::s3_server::ensure()?, PROGRAM)?;
+        machine.copy_in(xtask::go_program::VERSITYGW.ensure()?, PROGRAM)?;
         machine.run(["mkdir", "--parents", DATA])?;
         run(machine, "0")?;
         let port = machine.wait_until("the S3 server to listen", SOON, |machine| {

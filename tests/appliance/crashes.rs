@@ -120,10 +120,15 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("protect.undone", &[Undo]),
 ];
 
-/// Points that need no machine: `tests/repository/crash.rs` drills them, `protect::trust_tests` the last one, and
-/// `protect::trust_tests::rebuild` those of a rebuilt node.
-const WITHOUT_A_MACHINE: &[&str] = &[
+/// Points that need no tenant that runs: `tests/repository/crash.rs` drills them, `protect::trust_tests` the last one,
+/// `protect::trust_tests::rebuild` those of a rebuilt node, and `first_boot` those of a first boot.
+const IN_OTHER_TESTS: &[&str] = &[
     "adopt.emptied",
+    "bootstrap.enabled",
+    "bootstrap.node-back",
+    "bootstrap.secrets-gone",
+    "bootstrap.set-up",
+    "bootstrap.tenants-back",
     "node.adopted",
     "node.placed",
     "node.restoring",
@@ -150,9 +155,9 @@ fn every_point_of_the_source_is_drilled() {
         assert!(!drills.is_empty(), "{point}");
     }
     let here = TABLE.iter().map(|(point, _)| point);
-    let drilled: BTreeSet<_> = here.chain(WITHOUT_A_MACHINE).collect();
+    let drilled: BTreeSet<_> = here.chain(IN_OTHER_TESTS).collect();
     assert_eq!(drilled, failpoint::ALL.iter().collect());
-    assert_eq!(TABLE.len() + WITHOUT_A_MACHINE.len(), failpoint::ALL.len());
+    assert_eq!(TABLE.len() + IN_OTHER_TESTS.len(), failpoint::ALL.len());
 }
 
 #[test]

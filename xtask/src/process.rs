@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -28,10 +28,10 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs the command with its output in `target/xtask/<log>.log`; a failure ends with the log's last lines.
 pub fn run_logged(command: &mut Command, log: &str) -> anyhow::Result<()> {
-    let directory = paths::target().join("xtask");
-    fs::create_dir_all(&directory)
+    let path = log_file(log);
+    let directory = path.parent().unwrap_or(&path);
+    fs::create_dir_all(directory)
         .with_context(|| format!("could not create {}", directory.display()))?;
-    let path = directory.join(log).with_extension("log");
     let file =
         File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
     let status = command
@@ -49,6 +49,19 @@ pub fn run_logged(command: &mut Command, log: &str) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// All that a command of [`run_logged`] said.
+pub fn log(log: &str) -> String {
+    let text = fs::read(log_file(log)).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn log_file(log: &str) -> PathBuf {
+    paths::target()
+        .join("xtask")
+        .join(log)
+        .with_extension("log")
 }
 
 /// The command's standard output, trimmed.

@@ -1,12 +1,12 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, in the order in which it fails fastest.
 
-use std::{num::NonZeroUsize, path::PathBuf, thread};
+use std::{num::NonZeroUsize, path::PathBuf, process::Command, thread};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{deny, host, machine, process, progress, s3_server, torture};
+use crate::{deny, go_program::VERSITYGW, host, machine, process, progress, torture};
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let mut builds = vec![(scope.spawn(machine::build), "the test machine")];
         if options.filter.is_none() {
             // With a filter, the test that needs it builds it.
-            let build = || s3_server::ensure().map(drop);
+            let build = || VERSITYGW.ensure().map(drop);
             builds.push((scope.spawn(build), "the S3 server"));
             let kernel = scope.spawn(machine::build_virtual);
             builds.push((kernel, "the virtual machine's kernel"));
@@ -83,6 +83,10 @@ const TORTURE: u64 = 10;
 /// is judged by what it changes. `--full` draws new ones; what those find is kept beside the tests and repeated here.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
+/// The tests in the virtual machine, which has one slow processor: whichever they are begun beside, they end last.
+/// So they begin first, beside all others.
+const IN_VIRTUAL_MACHINE: &str = "virtual_machine::";
+
 /// Each test boots a machine of its own. Twice as many at once as there are processors: machines mostly wait, for agents
 /// that start and stop (52 tests on two processors: 11 minutes two at a time, at a load of 1.5).
 fn integration(options: &Options) -> anyhow::Result<()> {
@@ -90,18 +94,7 @@ fn integration(options: &Options) -> anyhow::Result<()> {
     if options.full {
         arguments.push("--include-ignored");
     }
-    let processors = thread::available_parallelism().map_or(2, NonZeroUsize::get);
-    let threads = format!("--test-threads={}", 2 * processors);
-    let binary = [
-        "test",
-        "--locked",
-        "--package",
-        "tenantd",
-        "--test",
-        "appliance",
-        "--",
-    ];
-    let listed = process::output(process::cargo().args(binary).args(&arguments).arg("--list"))?;
+    let listed = process::output(appliance().args(&arguments).arg("--list"))?;
     // A misspelt filter must not pass for a test that passed.
     ensure!(
         listed.contains(": test"),
@@ -109,15 +102,49 @@ fn integration(options: &Options) -> anyhow::Result<()> {
         options.filter
     );
     let unit_tests = unit_test_binary()?;
+    let processors = thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    let threads = format!("--test-threads={}", 2 * processors);
+    let test = || {
+        let mut tests = appliance();
+        tests.args(&arguments).env(UNIT_TESTS, &unit_tests);
+        tests
+    };
     progress::step("Integration tests in test machines", || {
-        process::run(
-            process::cargo()
-                .args(binary)
-                .args(&arguments)
-                .arg(threads)
-                .env(UNIT_TESTS, unit_tests),
-        )
+        if !arguments
+            .iter()
+            .all(|word| word.is_empty() || word.starts_with("--"))
+        {
+            return process::run(test().arg(threads));
+        }
+        thread::scope(|scope| {
+            let slow = scope.spawn(|| {
+                let log = "virtual-machine-tests";
+                let result = process::run_logged(test().arg(IN_VIRTUAL_MACHINE), log);
+                eprint!("{}", process::log(log));
+                result
+            });
+            let others = process::run(test().args(["--skip", IN_VIRTUAL_MACHINE, &threads]));
+            let Ok(slow) = slow.join() else {
+                bail!("running the tests in the virtual machine panicked");
+            };
+            others.and(slow)
+        })
     })
+}
+
+/// `cargo test` of the tests in machines; further arguments are the test runner's.
+fn appliance() -> Command {
+    let mut tests = process::cargo();
+    tests.args([
+        "test",
+        "--locked",
+        "--package",
+        "tenantd",
+        "--test",
+        "appliance",
+        "--",
+    ]);
+    tests
 }
 
 /// Names the unit tests' binary to the integration tests: some of its tests need a machine and run in one.

@@ -1,6 +1,7 @@
 //! `tenantd unit …`: what the static units run, one thin function per verb.
 //! They work without the daemon; all they know of a tenant is its [`Runtime`].
 
+mod bootstrap;
 mod drill;
 mod protect;
 mod quota;
@@ -122,6 +123,8 @@ pub(super) enum UnitCommand {
     Prestop,
     /// Back up what the tenants wrote while they stopped.
     Final,
+    /// Become the node that bootstrap.toml describes.
+    Bootstrap,
     /// Ask running agents whether they live, and report those that do not.
     Probe,
     /// Drill every tenant's newest snapshot, if an identity is on this host.
@@ -185,6 +188,7 @@ impl UnitCommand {
             | Self::BackupNode
             | Self::Prestop
             | Self::Final
+            | Self::Bootstrap
             | Self::Probe
             | Self::Drill
             | Self::CleanDrills => None,
@@ -209,6 +213,7 @@ impl UnitCommand {
             Self::Prestop => block_on(protect::prestop(layout)),
             Self::Final => block_on(protect::last(layout)),
             Self::Probe => block_on(async { Ok(health::run(layout).await?) }),
+            Self::Bootstrap => block_on(bootstrap::run(layout)),
             Self::Drill => block_on(drill::all(layout)),
             Self::CleanDrills => block_on(drill::clean(layout)),
             // Handled by `run`, for their exit codes.

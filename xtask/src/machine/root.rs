@@ -30,6 +30,8 @@ const PACKAGES: &[&str] = &[
     "xfsprogs",
     "kmod",
     "ca-certificates",
+    // what makes a fresh machine a node
+    "ignition",
     // what a restore without tenantd needs
     "age",
     "zstd",

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
 
-use crate::s3_server;
+use crate::go_program::VERSITYGW;
 
 /// Which kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,7 +121,7 @@ impl Drop for Place {
 
 impl Server {
     fn start(directory: &Path) -> anyhow::Result<Self> {
-        let program = s3_server::ensure()?;
+        let program = VERSITYGW.ensure()?;
         // The port is free when it is let go, and nobody else is told of it.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = directory.with_extension("access-log");

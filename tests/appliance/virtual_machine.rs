@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
+use xtask::progress::step;
 
 use crate::host::{Host, LIMIT, fake_with, on_virtual_host};
 use crate::{noisy, secrets};
@@ -43,14 +44,28 @@ fn the_kernel_holds_a_tenant_to_its_plan_and_the_power_button_loses_nothing() {
             host.apply(&spec)?;
         }
 
-        limits_are_in_the_kernel_twice(host)?;
-        processor_time_is_rationed(host)?;
-        memory_that_is_not_there_ends_only_who_wants_it(host)?;
-        what_is_written_is_found_on_the_disk(host)?;
+        step("limits_are_in_the_kernel_twice", || {
+            limits_are_in_the_kernel_twice(host)
+        })?;
+        step("processor_time_is_rationed", || {
+            processor_time_is_rationed(host)
+        })?;
+        step("memory_that_is_not_there_ends_only_who_wants_it", || {
+            memory_that_is_not_there_ends_only_who_wants_it(host)
+        })?;
+        step("what_is_written_is_found_on_the_disk", || {
+            what_is_written_is_found_on_the_disk(host)
+        })?;
         host.tenantd(["remove", GREEDY, "--purge", "--yes"])?;
-        secrets::no_disk_has_a_value(host)?;
-        noisy::noisy(host)?;
-        the_power_button_keeps_the_last_write(host)
+        step("no_disk_has_a_value", || secrets::no_disk_has_a_value(host))?;
+        step("noisy", || noisy::noisy(host))?;
+        // One processor starts after the power button what it must.
+        for tenant in [GREEDY, "quiet", "noisy"] {
+            host.tenantd(["remove", tenant, "--purge", "--yes"])?;
+        }
+        step("the_power_button_keeps_the_last_write", || {
+            the_power_button_keeps_the_last_write(host)
+        })
     });
 }
 
