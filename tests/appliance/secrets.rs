@@ -84,6 +84,10 @@ fn secrets_reach_the_agent_and_leave_no_trace() {
         let generated = file(host, "GATEWAY")?;
         ensure!(generated.len() == 64, "{generated}");
         the_files_are_the_agents_own(host)?;
+        // Whoever has an agent started that runs takes nothing from it.
+        host.machine
+            .run(["systemctl", "start", "tenant-foo-bar.service"])?;
+        ensure!(file(host, "database.conf")? == ONLY_A_FILE);
 
         // A restart delivers them again; an apply of the same spec changes nothing.
         host.tenantd(["restart", TENANT])?;

@@ -53,6 +53,12 @@ pub fn payload(layout: &Layout, tenant: &TenantId) -> io::Result<Option<Utf8Path
     Ok(None)
 }
 
+/// Whether the agent's service has any process: the agent's own, or one that starts or stops it.
+pub fn is_busy(layout: &Layout, tenant: &TenantId) -> bool {
+    let events = text(&service(layout, tenant), "cgroup.events");
+    events.is_some_and(|events| keyed(&events, "populated") == Some(1))
+}
+
 /// A file of a group, without the newline at its end; `None` where the kernel has no such file: the
 /// group has gone, or lacks the controller.
 fn text(group: &Utf8Path, name: &str) -> Option<String> {
@@ -84,6 +90,21 @@ mod tests {
             "/r/sys/fs/cgroup/tenant.slice/tenant-foo\\x2dbar.slice/tenant-foo-bar.service"
         );
         assert_eq!(payload(&layout, &tenant).unwrap(), None);
+    }
+
+    #[test]
+    fn a_service_is_busy_while_it_has_a_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::rooted(dir.path().to_str().unwrap());
+        let tenant: TenantId = "acme".parse().unwrap();
+        assert!(!is_busy(&layout, &tenant));
+        let service = service(&layout, &tenant);
+        std::fs::create_dir_all(&service).unwrap();
+        for (populated, expected) in [(1, true), (0, false)] {
+            let events = format!("populated {populated}\nfrozen 0\n");
+            std::fs::write(service.join("cgroup.events"), events).unwrap();
+            assert_eq!(is_busy(&layout, &tenant), expected);
+        }
     }
 
     #[test]
