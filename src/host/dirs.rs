@@ -26,13 +26,20 @@ pub fn make(path: &Utf8Path, mode: u32) -> Result<(), FileError> {
         .map_err(failed("make", path))
 }
 
+fn is_directory(path: &Utf8Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
 /// Makes the directory `path` if it is not there; owner and mode are then as given.
 ///
 /// A directory that is there is the tenant's and keeps what the tenant gave it.
 pub fn make_owned(path: &Utf8Path, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        // A link there would lead whoever mounts the directory to another one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_directory(path) => {
+            return Ok(());
+        }
         Err(error) => return Err(failed("make", path)(error)),
     }
     lchown(path, Some(uid), Some(gid)).map_err(failed("give away", path))?;
@@ -83,6 +90,15 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
             0o777
         );
+    }
+
+    #[test]
+    fn a_link_is_not_taken_for_a_directory_of_the_tenant() {
+        let guard = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(guard.path().join("data")).unwrap();
+        std::os::unix::fs::symlink("/etc", &path).unwrap();
+        let error = make_owned(&path, 0o700, 0, 0).unwrap_err();
+        assert!(error.to_string().contains("make"), "{error}");
     }
 
     #[test]

@@ -12,17 +12,23 @@ use crate::backup::archive::{Archive, ImportRequest, Imported};
 use crate::failpoint;
 use crate::host::{dirs, space};
 use crate::layout::Layout;
-use crate::tenant::TenantId;
+use crate::tenant::{TenantId, is_mount_name};
 
 /// Reads an archive through and checks every name in it; nothing is written.
+///
+/// Directly in `state/` are the agent's mounts: a name there that no spec can have, or a link instead of a directory,
+/// would be believed by whatever works on them as root.
 pub fn read_archive(
     layout: &Layout,
     file: &Utf8Path,
     allow_special: bool,
 ) -> Result<Archive, ProtectError> {
     let room = space::of(&layout.data_dir())?.free;
-    Archive::read(file, room, allow_special)
-        .map_err(|source| ProtectError::Archive(Box::new(source)))
+    let checked = Archive::read(file, room, allow_special).and_then(|archive| {
+        archive.check_mounts(is_mount_name)?;
+        Ok(archive)
+    });
+    checked.map_err(|source| ProtectError::Archive(Box::new(source)))
 }
 
 /// Refuses where the tenant has files on this host that an import would replace.

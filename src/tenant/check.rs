@@ -74,6 +74,11 @@ pub fn limits(limits: &Limits) -> Vec<Problem> {
     findings
 }
 
+/// Whether a mount may have this name: it becomes that of a directory, and a word of commands.
+pub fn is_mount_name(name: &str) -> bool {
+    is_name(name)
+}
+
 fn is_name(text: &str) -> bool {
     text.len() <= 31
         && text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -288,7 +293,7 @@ fn mounts(tables: &Tables<'_>) -> Vec<Problem> {
         .into_iter()
         .flat_map(|(t, m)| m.iter().map(move |e| (t, e)))
     {
-        if !is_name(name) {
+        if !is_mount_name(name) {
             findings.push(Problem::at(
                 [table, name],
                 format!("{name:?} is not a name: lower-case letters, digits and dashes, starting with a letter"),

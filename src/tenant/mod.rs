@@ -31,6 +31,7 @@ mod text;
 
 pub use capability::{Capability, CapabilityError};
 pub use catalog::Catalog;
+pub use check::is_mount_name;
 pub use cpus::{Cpus, CpusError};
 pub use failure::FailureCause;
 pub use id::{TenantId, TenantIdError};

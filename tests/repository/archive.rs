@@ -12,6 +12,8 @@ use tenantd::backup::Silent;
 use tenantd::backup::archive::{
     About, Archive, ArchiveError, ImportError, ImportRequest, Imported,
 };
+use tenantd::layout::Layout;
+use tenantd::protect::read_archive;
 
 use super::round_trip::fill;
 use super::world::{World, assert_same, nodes};
@@ -182,6 +184,30 @@ fn a_hostile_archive_is_refused_before_anything_is_written(
     let world = World::new();
     let error = Archive::read(&made(&world, entries), 1 << 30, false).unwrap_err();
     assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[rstest]
+#[case::a_mount(&[DIRECTORY, other(EntryType::Directory, "state/data"), file("state/data/a b")], None)]
+#[case::words_of_a_command(&[DIRECTORY, other(EntryType::Directory, "state/a -p .")], Some("a -p ."))]
+#[case::an_option(&[DIRECTORY, other(EntryType::Directory, "state/-C")], Some("-C"))]
+#[case::a_link_to_the_host(&[DIRECTORY, link("state/data", "/etc")], Some("data"))]
+#[case::a_file(&[DIRECTORY, file("state/data")], Some("data"))]
+fn an_archive_has_nothing_beside_mounts(
+    #[case] entries: &[Made<'_>],
+    #[case] refused: Option<&str>,
+) {
+    let world = World::new();
+    let layout = Layout::rooted(world.path.clone());
+    fs::create_dir_all(layout.data_dir()).unwrap();
+    let read = read_archive(&layout, &made(&world, entries), false);
+    let said = read
+        .err()
+        .map(|error| anyhow::Error::from(error).to_string());
+    assert_eq!(said.is_some(), refused.is_some(), "{said:?}");
+    if let (Some(said), Some(name)) = (said, refused) {
+        let expected = format!("{name:?} is directly in state/");
+        assert!(said.contains(&expected), "{said}");
+    }
 }
 
 #[test]

@@ -16,6 +16,9 @@ mod write;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::entry::{Entry, EntryKind};
+use super::path;
+
 pub use extract::{ImportError, ImportRequest, Imported};
 pub use index::{Archive, ArchiveError};
 pub use write::{ExportError, Exported};
@@ -51,6 +54,28 @@ pub struct About {
 enum Format {
     #[serde(rename = "tenantd-export")]
     Export,
+}
+
+impl Archive {
+    /// Refuses what is directly in `state/` and no directory that `is_mount` knows by its name.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Refused`] names the first.
+    pub fn check_mounts(&self, is_mount: impl Fn(&str) -> bool) -> Result<(), ArchiveError> {
+        let is_top =
+            |entry: &&Entry| entry.path != path::ROOT && path::parent(&entry.path) == path::ROOT;
+        let is_wrong = |entry: &&Entry| {
+            let is_known = str::from_utf8(&entry.path).is_ok_and(&is_mount);
+            !(is_known && matches!(entry.kind, EntryKind::Directory(_)))
+        };
+        match self.entries.iter().filter(is_top).find(is_wrong) {
+            None => Ok(()),
+            Some(entry) => Err(ArchiveError::Refused {
+                path: path::show(&entry.path),
+                reason: "is directly in state/, where there are only directories with the names of mounts",
+            }),
+        }
+    }
 }
 
 impl About {
