@@ -138,8 +138,8 @@ pub async fn is_storage_outdated(engine: &Engine, tenant: &TenantId, limits: &Li
     blocking(move || Room::of(&path, &outside).is_ok_and(|room| !room.keeps(limit))).await
 }
 
-/// Has the file system keep the storage limit. One that fails is shown by `show`, `list` and `doctor`
-/// until it is mended; the tenant runs on.
+/// Has the file system keep the storage limit. One that fails, also because its directories get their project
+/// before a start only, is shown by `show`, `list` and `doctor` until it is mended; the tenant runs on.
 pub async fn limit_storage(run: &Run) -> Result<(), OperationError> {
     let unit = UnitNames(run.tenant()?).instance("quota", "service");
     let result = run.engine.systemd.start(&unit).await?;

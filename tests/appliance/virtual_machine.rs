@@ -57,6 +57,9 @@ fn the_kernel_holds_a_tenant_to_its_plan_and_the_power_button_loses_nothing() {
             what_is_written_is_found_on_the_disk(host)
         })?;
         host.tenantd(["remove", GREEDY, "--purge", "--yes"])?;
+        step("what_a_rollback_sets_aside_does_not_count", || {
+            what_a_rollback_sets_aside_does_not_count(host)
+        })?;
         step("no_disk_has_a_value", || secrets::no_disk_has_a_value(host))?;
         step("noisy", || noisy::noisy(host))?;
         // One processor starts after the power button what it must.
@@ -223,6 +226,47 @@ fn what_is_written_is_found_on_the_disk(host: &Host<'_>) -> anyhow::Result<()> {
         matches!(found.as_slice(), [disk] if disk.ends_with("disk.xfs")),
         "{mark:?} is in {found:?}"
     );
+    Ok(())
+}
+
+/// A state of more than half of what the plan allows is there twice after a rollback, and the agent still writes.
+fn what_a_rollback_sets_aside_does_not_count(host: &Host<'_>) -> anyhow::Result<()> {
+    let used = || -> anyhow::Result<u64> {
+        let storage = &host.json(["show", CALM])?["storage"];
+        ensure!(storage["kept"] == true, "{storage}");
+        storage["used-bytes"].as_u64().context("no used-bytes")
+    };
+    let write = |number: u64, content: &str| {
+        let path = format!("/write?name=large-{number}");
+        host.request(CALM, &path, &["--data-binary", content])
+    };
+    host.machine
+        .script("head -c 8M /dev/urandom >/root/large")?;
+    for number in 0..5 {
+        write(number, "@/root/large")?.check()?;
+    }
+    let before = used()?;
+    ensure!(before >= 40 * MIB, "{before}");
+    let next = fake_with(CALM, "plan = \"small\"\nenv.EDITION = \"2\"");
+    host.apply(&next.replace("15s", "2min"))?;
+    host.tenantd(["rollback", CALM])?;
+    ensure!(host.json(["show", CALM])?["revision"] == 1);
+    let after = used()?;
+    ensure!(
+        after.abs_diff(before) < 16 * MIB,
+        "{before} bytes before, {after} after the rollback"
+    );
+    host.write(CALM, "after", "the rollback")?;
+    // What came back counts, as what was there before did.
+    let is_full = (5..10).any(|number| {
+        let written = write(number, "@/root/large");
+        written.is_ok_and(|output| !output.success())
+    });
+    ensure!(is_full, "80 MiB fit into 64 MiB");
+    for number in 0..10 {
+        write(number, "")?.check()?;
+    }
+    host.tenantd(["restore", CALM, "--accept"])?;
     Ok(())
 }
 

@@ -23,7 +23,8 @@ pub(super) fn kept(evidence: &Evidence) -> Finding {
     }
     warning(
         format!("storage limit not kept: {}", missed.join(", ")),
-        "systemctl start tenantd-quota@TENANT, and see what its log says",
+        "it is set before an agent starts: `tenantd restart` them; `journalctl -u 'tenantd-quota@*'` tells what \
+         stands in the way",
     )
 }
 

@@ -193,6 +193,12 @@ fn a_limit_that_is_not_kept_is_named_where_the_others_are() {
         .unwrap();
     assert_eq!(result.verdict, Verdict::Warning);
     assert_eq!(result.finding, "storage limit not kept: acme");
+    // An instance's name is not the tenant's: a dash would be a slash.
+    let remedy = result.remedy.unwrap();
+    assert!(
+        remedy.contains("`tenantd restart`") && !remedy.contains("systemctl start"),
+        "{remedy}"
+    );
 }
 
 #[test]

@@ -4,26 +4,17 @@
 //! kept is not asked there but measured: below a directory with a limited project, `statfs` tells the
 //! project's limit and what is left of it (`xfs_qm_statvfs` of the kernel), to everyone, the agent included.
 
-use std::process::Command;
-use std::time::Duration;
+mod program;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::files::FileError;
-use super::process::{self, ProcessError};
+use super::process::ProcessError;
 use super::space::{self, Space};
-
-/// Where xfsprogs installs it on every distribution that tenantd runs on.
-const PROGRAM: &str = "/usr/sbin/xfs_quota";
+use program::{Order, PROGRAM, Part, check_reach};
 
 /// The largest block of XFS; a limit is kept in whole blocks.
 const BLOCK: u64 = 64 * 1024;
-
-/// Longest time to give a directory to a project: each file below it is touched once.
-const TIME: Duration = Duration::from_mins(10);
-
-/// Most that the program may say.
-const SAID: usize = 64 * 1024;
 
 /// Why a storage limit could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +30,35 @@ pub enum QuotaError {
     /// A directory could not be looked at.
     #[error("a project quota cannot be measured")]
     Look(#[from] FileError),
+    /// A path is more than one word to `xfs_quota`.
+    #[error("{0:?} cannot be named to xfs_quota: give it another name")]
+    Name(Utf8PathBuf),
+    /// The program did not do what it was told, or not all of it.
+    #[error("xfs_quota did not carry out `{order}`: {said}")]
+    Refused {
+        /// What it was told.
+        order: String,
+        /// What it said.
+        said: String,
+    },
+    /// Something in a directory is beyond the longest path.
+    #[error(
+        "in {0} are paths of more than 4095 bytes, which no quota reaches: have them removed, \
+         and restart the tenant"
+    )]
+    TooDeep(Utf8PathBuf),
+    /// The directories have no project yet, and an agent may write there while they are walked.
+    #[error(
+        "{0} is given its limit before an agent starts, not while it runs: `tenantd restart` its tenant"
+    )]
+    InUse(Utf8PathBuf),
     /// The program ran, and the file system keeps another limit.
-    #[error("the file system of {path} does not keep the limit of {limit} bytes: {said}")]
+    #[error("the file system of {path} does not keep the limit of {limit} bytes")]
     NotKept {
         /// The directory.
         path: Utf8PathBuf,
         /// What it should be.
         limit: u64,
-        /// What the program said.
-        said: String,
     },
 }
 
@@ -116,6 +127,11 @@ impl Room {
         self.here.total <= expected && expected - self.here.total < BLOCK
     }
 
+    /// Whether there is any limit that can be told from the file system's own size.
+    fn is_limited(self) -> bool {
+        self.here.total != self.whole.total
+    }
+
     /// What is used of a limit that is kept. Where the file system has less than the limit it does not tell.
     pub fn used(self, limit: u64) -> Option<u64> {
         let is_counted = self.keeps(limit) && limit < self.whole.total;
@@ -130,83 +146,114 @@ pub struct Limited {
     pub project: u32,
     /// The limit, in bytes.
     pub bytes: u64,
-    /// What is limited.
+    /// What is limited: a directory that nobody but root writes to.
     pub directory: Utf8PathBuf,
-    /// What is not, though it may have been limited before: what a restore has set aside.
+    /// The directories in it that the agent writes to, by their names.
+    pub mounts: Vec<String>,
+    /// What is not limited, though it may have been before: states that were set aside.
     pub free: Vec<Utf8PathBuf>,
+    /// Whether nobody writes there: only then files are looked for by their paths.
+    pub is_at_rest: bool,
+}
+
+impl Limited {
+    fn mounts(&self) -> impl Iterator<Item = Utf8PathBuf> {
+        let paths = self.mounts.iter().map(|name| self.directory.join(name));
+        paths.filter(|path| path.exists())
+    }
+
+    /// Whether the directory and all its mounts have the limit.
+    fn is_kept(&self, outside: &Utf8Path) -> Result<bool, FileError> {
+        for path in std::iter::once(self.directory.clone()).chain(self.mounts()) {
+            if !Room::of(&path, outside)?.keeps(self.bytes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Makes the file system keep a limit, and nothing else of the tenant count against it. It blocks.
 ///
 /// What was done before is not done again: a directory that already has the limit costs one look.
+///
+/// # Errors
+/// See [`QuotaError`]. Where there is none, the limit is kept and nothing else counts.
 pub fn limit(wanted: &Limited) -> Result<(), QuotaError> {
     let Limited { directory, .. } = wanted;
     let no_quotas = || QuotaError::NoQuotas(directory.clone());
     let place = place_of(directory).ok_or_else(no_quotas)?;
-    let is_limited = || Ok::<_, FileError>(Room::of(directory, &place)?.keeps(wanted.bytes));
     // What was set aside goes first: it must not fill the project of what took its place.
+    let released = release_all(wanted, &place);
+    keep(wanted, &place).and(released)
+}
+
+/// Takes everything out of the project that does not count, if it is in.
+fn release_all(wanted: &Limited, place: &Utf8Path) -> Result<(), QuotaError> {
     for path in wanted.free.iter().filter(|path| path.exists()) {
-        let Room { here, whole } = Room::of(path, &place)?;
-        if here.total != whole.total {
-            run(&place, &release(wanted.project, path))?;
+        if Room::of(path, place)?.is_limited() {
+            release(wanted, path, place)?;
         }
     }
-    let mut said = String::new();
-    if !is_limited()? {
-        said = run(&place, &set_limit(wanted))?;
+    Ok(())
+}
+
+/// Makes the file system keep the limit.
+fn keep(wanted: &Limited, place: &Utf8Path) -> Result<(), QuotaError> {
+    let Limited { directory, .. } = wanted;
+    if wanted.is_kept(place)? {
+        return Ok(());
     }
-    if !is_limited()? {
-        for command in assign(wanted, &below(directory)) {
-            said = run(&place, &command)?;
-        }
+    Order::limit(wanted.project, wanted.bytes).carry_out(place)?;
+    if wanted.is_kept(place)? {
+        return Ok(());
     }
-    if is_limited()? {
+    if !wanted.is_at_rest {
+        return Err(QuotaError::InUse(directory.clone()));
+    }
+    assign(wanted, place)?;
+    if wanted.is_kept(place)? {
         return Ok(());
     }
     Err(QuotaError::NotKept {
         path: directory.clone(),
         limit: wanted.bytes,
-        said,
     })
 }
 
-fn set_limit(wanted: &Limited) -> String {
-    format!("limit -p bhard={} {}", wanted.bytes, wanted.project)
+/// Gives the directory and all below it to the project. The directory itself comes last, and is taken out first where
+/// it is in: that it has the limit then says that all below it counts.
+fn assign(wanted: &Limited, place: &Utf8Path) -> Result<(), QuotaError> {
+    let Limited {
+        project, directory, ..
+    } = wanted;
+    if Room::of(directory, place)?.is_limited() {
+        Order::release(directory, Part::Itself, *project)?.carry_out(place)?;
+    }
+    for mount in wanted.mounts() {
+        check_reach(&mount)?;
+        Order::assign(&mount, Part::All, *project)?.carry_out(place)?;
+    }
+    Order::assign(directory, Part::Itself, *project)?.carry_out(place)
 }
 
-/// The directory itself comes last: that it has the limit then says that all below it counts.
-fn assign(wanted: &Limited, below: &[Utf8PathBuf]) -> Vec<String> {
-    let project = wanted.project;
-    let mut commands: Vec<_> = below
-        .iter()
-        .map(|path| format!("project -s -p {path} {project}"))
-        .collect();
-    commands.push(format!("project -s -d 0 -p {} {project}", wanted.directory));
-    commands
+/// Takes what was set aside out of the project. Here, too, the directory itself comes last: as long as it has a limit,
+/// this is done again.
+fn release(wanted: &Limited, path: &Utf8Path, place: &Utf8Path) -> Result<(), QuotaError> {
+    for directory in below(path) {
+        // What cannot be named was never given to a project.
+        if let Ok(order) = Order::release(&directory, Part::All, wanted.project) {
+            order.carry_out(place)?;
+        }
+    }
+    Order::release(path, Part::Itself, wanted.project)?.carry_out(place)
 }
 
-fn release(project: u32, path: &Utf8Path) -> String {
-    format!("project -C -p {path} {project}")
-}
-
-/// The mounts of a tenant's state. Their names are the template's, and have no sign that `xfs_quota` reads.
-fn below(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
-    let entries = directory.read_dir_utf8().into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(camino::Utf8DirEntry::into_path)
-        .collect();
-    found.sort();
-    found
-}
-
-/// The program ends with 0 whatever comes of it: what it did is looked at by the caller.
-fn run(place: &Utf8Path, command: &str) -> Result<String, QuotaError> {
-    let mut program = Command::new(PROGRAM);
-    program.args(["-x", "-c", command, place.as_str()]);
-    let output = process::run_blocking(program, TIME, SAID)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    Ok(said.trim().to_owned())
+/// The directories in a state: its mounts, and those that another revision had.
+fn below(path: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let entries = path.read_dir_utf8().into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(camino::Utf8DirEntry::into_path).collect()
 }
 
 #[cfg(test)]
@@ -268,26 +315,5 @@ mod tests {
             },
         };
         assert_eq!((room.keeps(limit), room.used(limit)), (is_kept, used));
-    }
-
-    #[test]
-    fn the_directory_gets_its_project_after_all_below_it() {
-        let wanted = Limited {
-            project: 0x7000_0000,
-            bytes: 10 << 30,
-            directory: "/var/lib/tenantd/tenants/acme/state".into(),
-            free: Vec::new(),
-        };
-        let below = ["a", "b"].map(|name| wanted.directory.join(name));
-        let mut commands = vec![set_limit(&wanted)];
-        commands.extend(assign(&wanted, &below));
-        commands.push(release(wanted.project, "/x".into()));
-        insta::assert_snapshot!(commands.join("\n"), @r"
-        limit -p bhard=10737418240 1879048192
-        project -s -p /var/lib/tenantd/tenants/acme/state/a 1879048192
-        project -s -p /var/lib/tenantd/tenants/acme/state/b 1879048192
-        project -s -d 0 -p /var/lib/tenantd/tenants/acme/state 1879048192
-        project -C -p /x 1879048192
-        ");
     }
 }
