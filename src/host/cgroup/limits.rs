@@ -97,11 +97,14 @@ fn is_set(group: &Utf8Path, file: &str, value: &str) -> bool {
     }
 }
 
-/// Bytes of memory that the kernel cannot take back by dropping clean files.
+/// Bytes of memory that the kernel cannot take back by dropping clean files. What is in tmpfs and in shared memory
+/// counts among files there, and cannot be dropped (`shmem` in the kernel's `cgroup-v2` document).
 fn held(group: &Utf8Path) -> u64 {
-    let files = text(group, "memory.stat").and_then(|stat| keyed(&stat, "file"));
+    let stat = text(group, "memory.stat").unwrap_or_default();
+    let amount = |key| keyed(&stat, key).unwrap_or_default();
+    let droppable = amount("file").saturating_sub(amount("shmem"));
     let current = number(group, "memory.current").unwrap_or_default();
-    current.saturating_sub(files.unwrap_or_default())
+    current.saturating_sub(droppable)
 }
 
 #[cfg(test)]
@@ -161,6 +164,10 @@ mod tests {
         ];
         let (_guard, cached) = group(&cached);
         assert_eq!(WANTED.standing(&cached), Standing::Different);
+        // A full /tmp or /dev/shm is among the files, and stays.
+        let stat = "anon 7\nfile 190000000\nshmem 190000000";
+        let (_guard, filled) = group(&[files[0], files[1], ("memory.stat", stat)]);
+        assert_eq!(WANTED.standing(&filled), Standing::TooLarge);
     }
 
     #[test]
