@@ -251,14 +251,29 @@ impl Layout {
         self.run_dir().join("api.sock")
     }
 
+    /// All agents' decrypted secrets.
+    pub fn secret_mounts(&self) -> Utf8PathBuf {
+        self.run_dir().join("secrets")
+    }
+
     /// A tenant's decrypted secrets, in memory, while its agent runs.
     pub fn secret_mount(&self, tenant: &TenantId) -> Utf8PathBuf {
-        self.run_dir().join("secrets").join(tenant.as_str())
+        self.secret_mounts().join(tenant.as_str())
+    }
+
+    /// The decrypted secrets of all scratch tenants.
+    pub fn drill_secret_mounts(&self) -> Utf8PathBuf {
+        self.run_dir().join("drill-secrets")
     }
 
     /// The decrypted secrets of the scratch tenant of a drill.
     pub fn drill_secret_mount(&self, tenant: &TenantId) -> Utf8PathBuf {
-        self.run_dir().join("drill-secrets").join(tenant.as_str())
+        self.drill_secret_mounts().join(tenant.as_str())
+    }
+
+    /// The lock that whoever writes to [`Self::secrets_dir`] holds.
+    pub fn secrets_lock(&self) -> Utf8PathBuf {
+        self.run_dir().join("secrets.lock")
     }
 
     /// A tenant's ingress socket.

@@ -55,6 +55,16 @@ impl FileLock {
             Err((_, errno)) => Err(errno.into()),
         }
     }
+
+    /// As [`Self::try_acquire`], waiting for whoever has it: the kernel frees it when its holder dies.
+    pub async fn acquire(path: &Utf8Path) -> io::Result<Self> {
+        loop {
+            if let Some(lock) = Self::try_acquire(path)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
 }
 
 /// Why a tenant could not be locked.

@@ -5,11 +5,13 @@ mod error;
 mod need;
 mod reference;
 mod vault;
+#[cfg(test)]
+mod vault_tests;
 
 pub use error::SecretError;
 pub use need::{Need, fits, need};
 pub use reference::{allows, ask};
 pub use vault::{
-    StoredSecret, StoredVersion, VersionRecord, accept, erase_secrets, forget, generate, put,
-    reseal, restore, sealed_files, stored, stored_tenants, value,
+    StoredSecret, StoredVersion, VersionRecord, accept, forget, generate, put, reseal, restore,
+    sealed_files, stored, stored_tenants, value,
 };

@@ -12,13 +12,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretBox};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
 use super::error::SecretError;
 use crate::backup::{self, Identity, Recipient};
 use crate::failpoint;
 use crate::host::credentials::{self, MAX_CREDENTIAL, SecretValue};
 use crate::host::files::{self, FileError};
+use crate::host::lock::FileLock;
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::tenant::{Generate, MAX_SECRET, SecretName, SecretSource, SecretVersion, TenantId};
@@ -28,9 +28,6 @@ const RECORD_LIMIT: u64 = 64 * 1024;
 
 /// Longest age file: a value, a header for each recipient, and tags.
 const SEALED_LIMIT: u64 = 512 * 1024;
-
-/// One writer at a time; nobody but the daemon writes while it runs.
-static WRITING: Mutex<()> = Mutex::const_new(());
 
 /// What is known of a version, beside its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +72,13 @@ pub fn stored(
         let mut versions = Vec::new();
         for number in numbers(&place)? {
             let path = record_file(&place, number);
-            let bytes = files::read(&path, RECORD_LIMIT)?;
+            let bytes = match files::read(&path, RECORD_LIMIT) {
+                // It was removed meanwhile.
+                Err(error) if error.is_absent() && !credential_file(&place, number).exists() => {
+                    continue;
+                }
+                other => other?,
+            };
             let record = serde_json::from_slice(&bytes)
                 .map_err(|source| SecretError::Record { path, source })?;
             versions.push(StoredVersion { number, record });
@@ -114,6 +117,19 @@ pub fn generate(kind: Generate) -> Result<SecretValue, SecretError> {
     Ok(SecretBox::new(Box::new(text.into_bytes())))
 }
 
+/// The right to write here, which one process has at a time: the daemon, or a backup that encrypts once more.
+async fn writing(layout: &Layout) -> Result<FileLock, SecretError> {
+    // Made at boot; a node may be rebuilt before that.
+    dirs::make(&layout.run_dir(), 0o755)?;
+    let path = layout.secrets_lock();
+    let locked = FileLock::acquire(&path).await;
+    Ok(locked.map_err(|source| FileError::Io {
+        verb: "lock",
+        path,
+        source,
+    })?)
+}
+
 /// Stores a value as the next version of a secret, for this host and for `recipients`.
 pub async fn put(
     layout: &Layout,
@@ -123,7 +139,7 @@ pub async fn put(
     value: SecretValue,
 ) -> Result<SecretVersion, SecretError> {
     let value = accept(name, value)?;
-    let _writing = WRITING.lock().await;
+    let _writing = writing(layout).await?;
     let credential = credentials::encrypt(name, &value).await?;
     let sealed = seal(name, recipients, &value)?;
     let place = layout.tenant_secrets_dir(tenant).join(name.as_str());
@@ -179,30 +195,47 @@ pub async fn forget(
     name: &SecretName,
     keep: &BTreeSet<SecretVersion>,
 ) -> Result<(), SecretError> {
-    let _writing = WRITING.lock().await;
+    let _writing = writing(layout).await?;
     let place = layout.tenant_secrets_dir(tenant).join(name.as_str());
-    let numbers = numbers(&place)?;
+    let numbers = remnants(&place)?;
     if let Some(last) = numbers.last() {
         let last = last.0.max(last_number(&place)?);
         files::write(&place.join(LAST), last.to_string().as_bytes(), 0o600)?;
     }
     failpoint::hit("secret.forgetting");
     for number in numbers.into_iter().filter(|number| !keep.contains(number)) {
-        files::remove(&credential_file(&place, number))?;
-        files::remove(&sealed_file(&place, number))?;
-        files::remove(&record_file(&place, number))?;
+        remove(&place, number)?;
     }
     Ok(())
 }
 
-/// Removes all secrets of a tenant, with all their versions. For the end of a tenant's retention.
-pub fn erase_secrets(layout: &Layout, tenant: &TenantId) -> Result<(), FileError> {
-    dirs::remove_tree(&layout.tenant_secrets_dir(tenant))
+fn remove(place: &Utf8Path, number: SecretVersion) -> Result<(), FileError> {
+    for file in [credential_file, sealed_file, record_file] {
+        files::remove(&file(place, number))?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of versions whose storing or removing was cut short: without its credential none is there.
+fn sweep(place: &Utf8Path) -> Result<(), SecretError> {
+    let there = numbers(place)?;
+    let left = remnants(place)?;
+    for number in left.into_iter().filter(|number| !there.contains(number)) {
+        remove(place, number)?;
+    }
+    Ok(())
 }
 
 /// Encrypts the values once more where the backup's recipients have changed. Values are in memory only.
+///
+/// It also removes what crashes have left: the backup that follows, and the disk, have only what is there.
 pub async fn reseal(layout: &Layout, recipients: &[String]) -> Result<(), SecretError> {
     for tenant in stored_tenants(layout)? {
+        // From the look to the last write: what somebody removes meanwhile must not come back.
+        let _writing = writing(layout).await?;
+        for name in names(&layout.tenant_secrets_dir(&tenant))? {
+            sweep(&layout.tenant_secrets_dir(&tenant).join(name))?;
+        }
         for (name, versions) in stored(layout, &tenant)? {
             let place = layout.tenant_secrets_dir(&tenant).join(name.as_str());
             for version in versions {
@@ -211,7 +244,6 @@ pub async fn reseal(layout: &Layout, recipients: &[String]) -> Result<(), Secret
                 }
                 let value = value(layout, &tenant, &name, version.number).await?;
                 let sealed = seal(&name, recipients, &value)?;
-                let _writing = WRITING.lock().await;
                 files::write(&sealed_file(&place, version.number), &sealed, 0o600)?;
                 // The last: as long as it names others, this is done again.
                 let record = VersionRecord {
@@ -251,7 +283,7 @@ pub async fn restore(
     restored: &Utf8Path,
     identity: &Identity,
 ) -> Result<(), SecretError> {
-    let _writing = WRITING.lock().await;
+    let _writing = writing(layout).await?;
     for tenant in names(restored)? {
         let Ok(tenant) = tenant.parse::<TenantId>() else {
             continue;
@@ -364,6 +396,15 @@ fn write_record(
         source,
     })?;
     Ok(files::write(&path, &json, 0o600)?)
+}
+
+/// The versions of which there is anything, the oldest first.
+fn remnants(place: &Utf8Path) -> Result<BTreeSet<SecretVersion>, SecretError> {
+    let mut found = BTreeSet::new();
+    for ending in [".cred", ".age", ".json"] {
+        found.extend(numbered(place, ending)?);
+    }
+    Ok(found)
 }
 
 /// The versions that are there, the oldest first.
