@@ -39,7 +39,6 @@ pub async fn planned(engine: &Engine, spec: &ResolvedSpec) -> Result<Planned, Op
         return Ok(planned);
     }
     let stored = stored(engine, &spec.tenant).await?;
-    let mut lengths = Vec::new();
     for (name, secret) in &spec.secrets {
         let newest = stored.get(name).and_then(|versions| versions.last());
         let version = match secrets::need(&secret.source, newest) {
@@ -55,14 +54,17 @@ pub async fn planned(engine: &Engine, spec: &ResolvedSpec) -> Result<Planned, Op
                 }));
             }
         };
-        lengths.extend(newest.map(|newest| newest.record.bytes));
         planned.versions.insert(name.clone(), version);
     }
-    secrets::fits(&spec.tenant, lengths.into_iter()).map_err(refused)?;
+    let lengths = secrets::lengths(&planned.versions, &stored);
+    secrets::fits(&spec.tenant, lengths).map_err(refused)?;
     Ok(planned)
 }
 
 /// As [`planned`], and what is missing is made or asked for.
+///
+/// # Errors
+/// A value cannot be made, asked for or stored; or all of them, now that their lengths are known, are too long together.
 pub async fn settled(
     engine: &Engine,
     spec: &ResolvedSpec,
@@ -70,6 +72,9 @@ pub async fn settled(
     actor: &str,
 ) -> Result<SecretVersions, OperationError> {
     let mut versions = planned.versions;
+    if planned.to_make.is_empty() {
+        return Ok(versions);
+    }
     for name in planned.to_make {
         let Some(secret) = spec.secrets.get(&name) else {
             continue;
@@ -77,6 +82,9 @@ pub async fn settled(
         let version = renew(engine, &spec.tenant, &name, &secret.source, actor).await?;
         versions.insert(name, version);
     }
+    let stored = stored(engine, &spec.tenant).await?;
+    let lengths = secrets::lengths(&versions, &stored);
+    secrets::fits(&spec.tenant, lengths).map_err(refused)?;
     Ok(versions)
 }
 

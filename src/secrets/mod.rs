@@ -9,7 +9,7 @@ mod vault;
 mod vault_tests;
 
 pub use error::SecretError;
-pub use need::{Need, fits, need};
+pub use need::{Need, fits, lengths, need};
 pub use reference::{allows, ask};
 pub use vault::{
     StoredSecret, StoredVersion, VersionRecord, accept, forget, generate, put, reseal, restore,

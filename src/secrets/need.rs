@@ -1,8 +1,12 @@
 //! Whether a secret has the value that a spec wants, or needs a new one. Pure.
 
+use std::collections::BTreeMap;
+
 use super::error::SecretError;
-use super::vault::StoredVersion;
-use crate::tenant::{MAX_SECRETS_TOTAL, SecretSource, SecretVersion, TenantId};
+use super::vault::{StoredSecret, StoredVersion};
+use crate::tenant::{
+    MAX_SECRETS_TOTAL, SecretName, SecretSource, SecretVersion, SecretVersions, TenantId,
+};
 
 /// What an apply has to do for one secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,20 @@ pub fn need(source: &SecretSource, newest: Option<&StoredVersion>) -> Need {
         (SecretSource::Given, None) => Need::Missing,
         (SecretSource::Generated(_), None) | (SecretSource::Reference(_), _) => Need::Make,
     }
+}
+
+/// The lengths of these versions, of what is stored.
+pub fn lengths<'a>(
+    versions: &'a SecretVersions,
+    stored: &'a BTreeMap<SecretName, StoredSecret>,
+) -> impl Iterator<Item = u64> + 'a {
+    versions.iter().filter_map(|(name, number)| {
+        let version = stored
+            .get(name)?
+            .iter()
+            .find(|found| found.number == *number)?;
+        Some(version.record.bytes)
+    })
 }
 
 /// Whether values of these lengths fit into one unit.
@@ -60,6 +78,40 @@ mod tests {
         }
     }
 
+    fn version(number: u32, source: SecretSource, bytes: u64) -> StoredVersion {
+        StoredVersion {
+            number: SecretVersion(number),
+            record: VersionRecord {
+                made_at: jiff::Timestamp::UNIX_EPOCH,
+                actor: "root".to_owned(),
+                source,
+                bytes,
+                recipients: Vec::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_the_agent_gets_and_not_what_it_had() {
+        let name = |text: &str| text.parse::<SecretName>().unwrap();
+        let (short, long) = (
+            version(1, SecretSource::Given, 5),
+            version(2, SecretSource::Given, 60_000),
+        );
+        let stored = BTreeMap::from([
+            (name("ASKED"), vec![short.clone(), long]),
+            (
+                name("BACK"),
+                vec![short, version(2, SecretSource::Given, 7)],
+            ),
+            (name("UNUSED"), vec![version(1, SecretSource::Given, 9)]),
+        ]);
+        let versions = [("ASKED", 2), ("BACK", 1), ("ABSENT", 1)];
+        let versions = versions.map(|(text, number)| (name(text), SecretVersion(number)));
+        let found: Vec<_> = lengths(&versions.into(), &stored).collect();
+        assert_eq!(found, [60_000, 5]);
+    }
+
     #[rstest]
     #[case("given", None, Need::Missing)]
     #[case("given", Some("given"), Need::Have(SecretVersion(3)))]
@@ -75,16 +127,7 @@ mod tests {
         #[case] newest: Option<&str>,
         #[case] expected: Need,
     ) {
-        let newest = newest.map(|from| StoredVersion {
-            number: SecretVersion(3),
-            record: VersionRecord {
-                made_at: jiff::Timestamp::UNIX_EPOCH,
-                actor: "root".to_owned(),
-                source: source(from),
-                bytes: 1,
-                recipients: Vec::new(),
-            },
-        });
+        let newest = newest.map(|from| version(3, source(from), 1));
         assert_eq!(need(&source(wanted), newest.as_ref()), expected);
     }
 
