@@ -3,13 +3,15 @@
 //! from a report is the daemon's decision.
 
 mod report;
+mod rounds;
 mod wheel;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::Semaphore;
 
 use crate::host::files::{self, FileError};
 use crate::host::netns;
@@ -19,13 +21,14 @@ use crate::layout::Layout;
 use crate::tenant::{LiveProbe, Runtime, TenantId};
 
 pub use report::{Report, reports};
+use rounds::Turns;
 use wheel::Wheel;
 
 /// How often it is looked who is to be asked.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Most agents that are asked at a time.
-const AT_ONCE: usize = 16;
+/// Most agents that are connected to at a time, a thread for each. Waiting for answers takes none.
+const CONNECTIONS: usize = 16;
 
 /// Longest time for a connection inside a namespace, which has nothing but a loopback.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -39,39 +42,63 @@ const LIMIT: u64 = 64 * 1024;
 /// The directory of reports cannot be made.
 pub async fn run(layout: &Layout) -> Result<(), FileError> {
     dirs::make(&layout.health_dir(), 0o700)?;
-    let mut wheel = Wheel::default();
-    let mut ticks = clock::ticks(TICK);
-    while ticks.recv().await.is_some() {
-        round(layout, &mut wheel).await;
-    }
+    let connections = Semaphore::new(CONNECTIONS);
+    let turns = Probed {
+        layout,
+        connections: &connections,
+        wheel: Wheel::default(),
+    };
+    rounds::ask(clock::ticks(TICK), turns).await;
     Ok(())
 }
 
-/// Asks everybody whose turn it is.
-async fn round(layout: &Layout, wheel: &mut Wheel) {
-    let probed = probed(layout);
-    for gone in wheel.keep_only(probed.iter().map(|(tenant, ..)| tenant)) {
-        forget(layout, &gone);
-    }
-    let now = clock::monotonic();
-    let mut due = Vec::new();
-    for (tenant, port, live) in probed {
-        if wheel.is_due(&tenant, now, live.interval.into()) && is_awake(layout, &tenant) {
-            due.push((tenant, port, live));
+/// The agents of this host, and whose turn it is.
+struct Probed<'a> {
+    layout: &'a Layout,
+    connections: &'a Semaphore,
+    wheel: Wheel,
+}
+
+impl<'a> Turns for Probed<'a> {
+    type Answer = (TenantId, Result<(), String>);
+    type Asking = LocalBoxFuture<'a, Self::Answer>;
+
+    fn due(&mut self) -> Vec<Self::Asking> {
+        let (layout, connections) = (self.layout, self.connections);
+        let probed = probed(layout);
+        for gone in self
+            .wheel
+            .keep_only(probed.iter().map(|(tenant, ..)| tenant))
+        {
+            forget(layout, &gone);
         }
+        let now = clock::monotonic();
+        let due = probed.into_iter().filter(|(tenant, _, live)| {
+            self.wheel.is_due(tenant, now, live.interval.into()) && is_awake(layout, tenant)
+        });
+        let due: Vec<_> = due.collect();
+        for (tenant, ..) in &due {
+            self.wheel.asks(tenant);
+        }
+        let asking = due.into_iter().map(|(tenant, port, live)| {
+            async move {
+                let answer = ask(layout, connections, &tenant, port, &live).await;
+                (tenant, answer)
+            }
+            .boxed_local()
+        });
+        asking.collect()
     }
-    let mut answers = stream::iter(due)
-        .map(|(tenant, port, live)| async move {
-            let answer = ask(layout, &tenant, port, &live).await;
-            (tenant, answer)
-        })
-        .buffer_unordered(AT_ONCE);
-    while let Some((tenant, answer)) = answers.next().await {
+
+    fn answered(&mut self, (tenant, answer): Self::Answer) {
+        if !self.wheel.answered(&tenant) {
+            return;
+        }
         let noted = match answer {
             // One that was put to sleep meanwhile did not fail to answer.
-            Err(_) if !is_awake(layout, &tenant) => Ok(()),
-            Err(why) => report::note_failure(layout, &tenant, clock::now(), &why),
-            Ok(()) => files::remove(&layout.health_file(&tenant)).map(drop),
+            Err(_) if !is_awake(self.layout, &tenant) => Ok(()),
+            Err(why) => report::note_failure(self.layout, &tenant, clock::now(), &why),
+            Ok(()) => files::remove(&self.layout.health_file(&tenant)).map(drop),
         };
         if let Err(error) = noted {
             tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "cannot note an answer");
@@ -101,17 +128,21 @@ fn is_awake(layout: &Layout, tenant: &TenantId) -> bool {
 
 async fn ask(
     layout: &Layout,
+    connections: &Semaphore,
     tenant: &TenantId,
     port: u16,
     live: &LiveProbe,
 ) -> Result<(), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let namespace = layout.netns(tenant);
+    let turn = connections.acquire().await;
     // A socket belongs to the namespace that it was made in, whoever uses it afterwards.
     let connected = tokio::task::spawn_blocking(move || {
         netns::inside(&namespace, || TcpStream::connect_timeout(&address, CONNECT))
     });
-    let stream = match connected.await {
+    let connected = connected.await;
+    drop(turn);
+    let stream = match connected {
         Ok(Ok(Ok(stream))) => stream,
         Ok(Ok(Err(error))) => return Err(format!("{address} cannot be reached: {error}")),
         Ok(Err(error)) => return Err(error.to_string()),

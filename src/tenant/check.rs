@@ -213,6 +213,11 @@ fn probes(probes: &Probes) -> Vec<Problem> {
                 findings.push(Problem::at(["probes", key, what], "must be from 1s to 1d"));
             }
         }
+        // A live probe is one question; the start probe's time is that of the whole start.
+        if key == "live" && probe.timeout.is_some_and(|timeout| timeout.seconds() > 60) {
+            let at = ["probes", key, "timeout"];
+            findings.push(Problem::at(at, "must be from 1s to 1min"));
+        }
     }
     findings
 }

@@ -125,6 +125,18 @@ fn a_wrong_spec_is_refused_in_plain_words(#[case] name: &str, #[case] text: &str
     insta::assert_snapshot!(name, refusal(text));
 }
 
+#[rstest]
+#[case("1min", None)]
+#[case("61s", Some("must be from 1s to 1min"))]
+#[case("0s", Some("must be from 1s to 1d"))]
+fn a_live_probe_is_answered_within_a_minute(#[case] timeout: &str, #[case] refused: Option<&str>) {
+    let text = generic(&format!("probes.live.timeout = {timeout:?}"));
+    match refused {
+        None => assert!(resolve(&text).is_ok()),
+        Some(why) => assert!(refusal(&text).contains(why)),
+    }
+}
+
 #[test]
 fn a_spec_says_how_its_agent_is_quiesced() {
     let asked = |more: &str| resolve(&generic(more)).unwrap().quiesce;
