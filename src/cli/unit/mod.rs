@@ -424,6 +424,19 @@ mod tests {
     }
 
     #[test]
+    fn no_process_with_keys_or_secrets_leaves_a_core_dump() {
+        let mut seen = 0;
+        for (name, text) in unit_files() {
+            if text.contains("\nImportCredential=") || text.contains("unit secrets-up") {
+                seen += 1;
+                assert!(text.contains("\nLimitCORE=1\n"), "{name}");
+            }
+            assert!(!text.contains("LimitCORE=0"), "{name}");
+        }
+        assert!(seen > 5, "only {seen} have any");
+    }
+
+    #[test]
     fn every_service_says_how_long_it_may_take_to_stop() {
         for (name, text) in unit_files() {
             if name.ends_with(".service") {
