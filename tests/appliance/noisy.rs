@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::host::{Host, fake_with, on_host};
+use crate::host::{Host, LIMIT, fake_with, on_host};
 
 /// Requests that make one measure of the well-behaved tenant.
 const REQUESTS: usize = 40;
@@ -86,8 +86,24 @@ fn make(host: &Host<'_>, noise: Noise) -> anyhow::Result<()> {
             let got: u64 = got.trim().parse()?;
             ensure!(got <= 64, "{got} threads beside a limit of 64");
         }
-        // Its answer may be lost: it can be killed before it has written it.
-        Noise::Memory => drop(post("/hog?mib=1024")?),
+        Noise::Memory => {
+            let before = host.run_of("noisy")?;
+            // Its answer may be lost: it can be killed before it has written it.
+            let answer = post("/hog?mib=1024")?;
+            host.machine.wait_until(
+                "the agent to be killed for it and to be back",
+                LIMIT,
+                |_| {
+                    let run = host.run_of("noisy")?;
+                    let is_back = !run.is_empty() && run != before;
+                    Ok(if is_back && host.get("noisy", "/healthz").is_ok() {
+                        Ok(())
+                    } else {
+                        Err(format!("{run} after {before}: {answer:?}"))
+                    })
+                },
+            )?;
+        }
         Noise::Storage => {
             host.machine.script("head -c 8M /dev/zero >/root/block")?;
             let full = (0..16).any(|number| {

@@ -239,14 +239,15 @@ fn a_revision_on_trial_is_made_good_or_rolled_back_by_itself() {
         ensure!(attempt["evidence"]["job"]["restarts"] == 0, "{attempt}");
         stands(host, 1, "of 1")?;
 
-        // One that stops answering for good fails when its time is over.
-        host.healthy_for("2s")?;
+        // One that stops answering for good fails when its time is over: long enough for the request to come first.
+        host.healthy_for("15s")?;
         host.apply(&edition(4))?;
         host.request("acme", "/healthy?set=false", &["--request", "POST"])?
             .check()?;
         returned(host, 1)?;
         stands(host, 1, "of 1")?;
 
+        host.healthy_for("2s")?;
         let waited = ["tenantd", "apply", "--wait-good", "-"].map(str::to_owned);
         let spec = edition(5);
         host.machine
@@ -306,7 +307,9 @@ fn two_who_change_a_tenant_at_a_time_are_told_of_each_other() {
         )?;
         ensure!(code.trim() == "412", "{}", code.stdout);
 
-        let slow = format!("{}\nenv.FAKE_AGENT_MODE = \"slow-start:8\"", edition(3));
+        // It is healthy when it is told so, and not before.
+        let slow = format!("{}\nenv.FAKE_AGENT_MODE = \"never-healthy\"", edition(3));
+        let slow = slow.replace("15s", "2min");
         host.machine.write("/root/slow.toml", &slow)?;
         host.machine.run([
             "systemd-run",
@@ -316,13 +319,19 @@ fn two_who_change_a_tenant_at_a_time_are_told_of_each_other() {
             "apply",
             "/root/slow.toml",
         ])?;
+        // Its door carries nothing to it before it is healthy.
+        let directly = |words: &str| {
+            let curl = "nsenter --net=/run/netns/tenant-acme curl --silent --fail";
+            host.machine
+                .attempt(["sh", "-c", &format!("{curl} {words}")])
+        };
         host.machine
-            .wait_until("the update to be at work", LIMIT, |_| {
-                let status = host.json(["status"])?["operations"].to_string();
-                Ok(if status.contains("apply") {
+            .wait_until("the new agent to be asked", LIMIT, |_| {
+                let variables = directly("http://127.0.0.1:8080/env")?.stdout;
+                Ok(if variables.contains("EDITION=3\n") {
                     Ok(())
                 } else {
-                    Err(status)
+                    Err(variables)
                 })
             })?;
         refused(
@@ -333,6 +342,7 @@ fn two_who_change_a_tenant_at_a_time_are_told_of_each_other() {
                 "--wait",
             ],
         )?;
+        directly("--request POST 'http://127.0.0.1:8080/healthy?set=true'")?.check()?;
         host.tenantd(["stop", "acme", "--wait"])?;
         let shown = host.json(["show", "acme"])?;
         ensure!(

@@ -159,23 +159,14 @@ fn the_files_are_the_agents_own(host: &Host<'_>) -> anyhow::Result<()> {
     let (kind, options) = mount.stdout.split_once(' ').context("no mount")?;
     let is_safe = kind == "ramfs" || options.split(',').any(|option| option.trim() == "noswap");
     ensure!(is_safe, "{}", mount.stdout);
+    // A shell that cannot even list them would prove nothing.
     let listing = host.tenantd([
         "exec",
         TENANT,
         "--",
         "sh",
         "-c",
-        "ls -ldn /run/secrets /run/secrets/DISCORD; : >/run/secrets/x",
-    ]);
-    ensure!(listing.is_err(), "secrets can be written");
-    let listing = host.tenantd([
-        "exec",
-        TENANT,
-        "--",
-        "ls",
-        "-ldn",
-        "/run/secrets",
-        "/run/secrets/DISCORD",
+        "ls -ldn /run/secrets /run/secrets/DISCORD && ! (: >/run/secrets/x)",
     ])?;
     for start in ["dr-x------", "-r--------"] {
         let line = listing.stdout.lines().find(|line| line.starts_with(start));
