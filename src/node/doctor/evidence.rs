@@ -240,16 +240,15 @@ fn swap(table: &str, is_encrypted: fn(&str) -> bool) -> Swap {
 /// The mounts with agents' secrets, from the text of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`: the fifth field is
 /// the mount point; after a lone dash come the type, the source and the file system's own options).
 fn secret_mounts(table: &str, layout: &Layout) -> BTreeMap<String, bool> {
-    let places = layout.run_dir().join("secrets");
+    let places = [layout.secret_mounts(), layout.drill_secret_mounts()];
     let mount = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
         let place = mount.split(' ').nth(4)?;
         let kind = file_system.split(' ').next()?;
         let options = file_system.rsplit(' ').next()?;
         let stays = kind == "ramfs" || options.split(',').any(|option| option == "noswap");
-        Utf8Path::new(place)
-            .starts_with(&places)
-            .then(|| (place.to_owned(), stays))
+        let is_one = |parent| Utf8Path::new(place).starts_with(parent);
+        places.iter().any(is_one).then(|| (place.to_owned(), stays))
     };
     table.lines().filter_map(mount).collect()
 }
@@ -287,13 +286,20 @@ mod tests {
             30 1 0:26 / /run rw,nosuid - tmpfs tmpfs rw,size=100k\n\
             40 30 0:50 / /run/tenantd/secrets/acme rw,noexec shared:1 - tmpfs tmpfs rw,mode=500,noswap\n\
             41 30 0:51 / /run/tenantd/secrets/old rw - ramfs ramfs rw\n\
-            42 30 0:52 / /run/tenantd/secrets/bad rw - tmpfs tmpfs rw,size=100k\n";
+            42 30 0:52 / /run/tenantd/secrets/bad rw - tmpfs tmpfs rw,size=100k\n\
+            43 30 0:53 / /run/tenantd/drill-secrets/acme rw - tmpfs tmpfs rw,size=100k\n\
+            44 30 0:54 / /run/tenantd/drill-secrets-else/acme rw - tmpfs tmpfs rw,size=100k\n";
         let found = secret_mounts(table, &Layout::default());
-        let place = |tenant: &str| format!("/run/tenantd/secrets/{tenant}");
-        let expected = [("acme", true), ("old", true), ("bad", false)];
+        let place = |mount: &str| format!("/run/tenantd/{mount}");
+        let expected = [
+            ("secrets/acme", true),
+            ("secrets/old", true),
+            ("secrets/bad", false),
+            ("drill-secrets/acme", false),
+        ];
         assert_eq!(
             found,
-            expected.map(|(tenant, safe)| (place(tenant), safe)).into()
+            expected.map(|(mount, safe)| (place(mount), safe)).into()
         );
     }
 
