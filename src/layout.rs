@@ -216,6 +216,11 @@ impl Layout {
         self.run_dir().join("drill.lock")
     }
 
+    /// The lock that whoever writes secrets holds.
+    pub fn secrets_lock(&self) -> Utf8PathBuf {
+        self.run_dir().join("secrets.lock")
+    }
+
     /// What is kept of a tenant outside its own directory: evidence of failed attempts, and secrets.
     pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 2] {
         [self.attempts_dir(tenant), self.tenant_secrets_dir(tenant)]
@@ -306,6 +311,11 @@ impl Layout {
     /// The report of one agent; exists while it does not answer.
     pub fn health_file(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.health_dir().join(tenant.as_str())
+    }
+
+    /// What an agent answered to its start probe when a start of it failed.
+    pub fn start_answers_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.run_dir().join("starts").join(tenant.as_str())
     }
 
     /// The tenant's network namespace.

@@ -286,7 +286,7 @@ impl Drill<'_> {
         let ready = blocking(move || {
             netns::inside(&namespace, || {
                 let is_alive = || main.is_some_and(ProcessId::is_alive);
-                let ready = probe::until_ready(&target, &asked, limit, is_alive);
+                let ready = probe::until_ready(&target, &asked, limit, is_alive, |_| ());
                 Ok::<_, std::io::Error>(
                     tokio::runtime::Builder::new_current_thread()
                         .enable_all()

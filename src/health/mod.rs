@@ -4,6 +4,7 @@
 
 mod report;
 mod rounds;
+pub mod starts;
 mod wheel;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -36,7 +37,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// Longest `runtime.json`.
 const LIMIT: u64 = 64 * 1024;
 
-/// Asks for as long as the process lives.
+/// Asks for as long as the process lives. Each is asked apart from the others: one that says nothing for long holds up
+/// nobody else.
 ///
 /// # Errors
 /// The directory of reports cannot be made.

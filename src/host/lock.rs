@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -120,7 +120,12 @@ impl TenantLock {
         let deadline = clock::monotonic() + wait;
         let mut file = loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => break file,
+                Ok(locked) if is_at(&locked, &path) => break locked,
+                // Whoever had it has removed it with its tenant: it keeps nobody apart any more.
+                Ok(_) => {
+                    file = open(&path).map_err(failed)?;
+                    continue;
+                }
                 Err((returned, Errno::EWOULDBLOCK)) => file = returned,
                 Err((_, errno)) => return Err(failed(errno.into())),
             }
@@ -144,13 +149,30 @@ impl TenantLock {
         })
     }
 
+    /// Gives the lock back and removes its file, for a tenant that is no more.
+    pub fn remove(self, layout: &Layout) -> io::Result<()> {
+        match std::fs::remove_file(layout.lock_file(&self.tenant)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The tenant that is locked.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 }
 
-/// The file is never removed: two processes could else hold locks on two files of one name.
+/// Whether a file that was opened is still the one at `path`: two processes could else hold locks on two files of one
+/// name.
+fn is_at(file: &File, path: &Utf8Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(opened), Ok(there)) => identity(opened) == identity(there),
+        _ => false,
+    }
+}
+
 fn open(path: &Utf8Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -219,6 +241,24 @@ mod tests {
         let second = TenantLock::acquire(&layout, &tenant, "stop", Duration::from_mins(1));
         let (second, ()) = tokio::join!(second, async move { drop(first) });
         assert_eq!(second.unwrap().tenant(), &tenant);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_lock_that_is_removed_gets_the_one_that_others_see() {
+        let (_dir, layout) = host();
+        let tenant: TenantId = "acme".parse().unwrap();
+        let first = TenantLock::acquire(&layout, &tenant, "erase", Duration::ZERO)
+            .await
+            .unwrap();
+        let second = TenantLock::acquire(&layout, &tenant, "apply", Duration::from_mins(1));
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        first.remove(&layout).unwrap();
+        let second = second.await.unwrap();
+        let third = TenantLock::acquire(&layout, &tenant, "backup", Duration::ZERO).await;
+        assert!(matches!(third, Err(LockError::Busy { .. })));
+        second.remove(&layout).unwrap();
+        assert!(!layout.lock_file(&tenant).exists());
     }
 
     #[test]

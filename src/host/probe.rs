@@ -113,12 +113,14 @@ pub enum NeverReady {
     },
 }
 
-/// Asks a starting agent until it is ready, for at most `limit`, and only as long as it is alive.
+/// Asks a starting agent until it is ready, for at most `limit`, and only as long as it is alive. `note` is given each
+/// answer that is not the one.
 pub async fn until_ready(
     target: &Target,
     probe: &HttpProbe,
     limit: Duration,
     is_alive: impl Fn() -> bool,
+    mut note: impl FnMut(&Unready),
 ) -> Result<(), NeverReady> {
     let begin = clock::monotonic();
     let mut pause = PAUSE.0;
@@ -127,6 +129,7 @@ pub async fn until_ready(
             Ok(()) => return Ok(()),
             Err(source) => source,
         };
+        note(&source);
         if !is_alive() {
             return Err(NeverReady::Ended);
         }

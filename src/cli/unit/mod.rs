@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod drill;
+mod erase_log;
 mod protect;
 mod quota;
 mod secrets;
@@ -22,10 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::log;
 use crate::gateway::ingress;
-use crate::health;
+use crate::health::{self, starts, starts::Answers};
 use crate::host::freezer::{Freezer, Owner};
 use crate::host::lock::TenantLock;
-use crate::host::probe::{self, Target};
+use crate::host::probe::{self, Target, Unready};
 use crate::host::systemd::{ActiveState, JobResult, Systemd};
 use crate::host::{files, netns};
 use crate::layout::{Layout, UnitNames};
@@ -97,6 +98,11 @@ pub(super) enum UnitCommand {
     },
     /// Keep the tenant's state to its plan's storage limit.
     Quota {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Remove what journald keeps of a tenant that is erased.
+    EraseLog {
         /// The tenant.
         tenant: TenantId,
     },
@@ -179,6 +185,7 @@ impl UnitCommand {
             | Self::Wake { tenant }
             | Self::Sleep { tenant }
             | Self::Quota { tenant }
+            | Self::EraseLog { tenant }
             | Self::NeedsRestore { tenant }
             | Self::Restore { tenant }
             | Self::Backup { tenant }
@@ -207,6 +214,7 @@ impl UnitCommand {
             Self::Thaw { owner, tenant, .. } => thaw(layout, owner, tenant),
             Self::AwaitStart { tenant } => await_start(layout, &tenant),
             Self::Quota { tenant } => quota::limit(layout, &tenant),
+            Self::EraseLog { tenant } => erase_log::erase(layout, &tenant),
             Self::Backup { tenant } => block_on(protect::backup(layout, &tenant)),
             Self::BackupAll => block_on(protect::backup_all(layout)),
             Self::BackupNode => block_on(protect::backup_node(layout)),
@@ -362,7 +370,8 @@ fn await_start(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
     let target = Target::Tcp(([127, 0, 0, 1], runtime.port).into());
     // systemd tells the main process (conmon) to what follows it.
     let main = std::env::var("MAINPID").ok();
-    netns::inside(&layout.netns(tenant), || {
+    let mut answers = Answers::default();
+    let ready = netns::inside(&layout.netns(tenant), || {
         block_on(async {
             let limit = Duration::from_secs(runtime.start_timeout_seconds.into());
             // systemd waits for us even when the agent has ended.
@@ -370,9 +379,19 @@ fn await_start(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
                 let gone = |pid: &String| !Utf8PathBuf::from(format!("/proc/{pid}")).exists();
                 !main.as_ref().is_some_and(gone)
             };
-            Ok(probe::until_ready(&target, &runtime.start_probe, limit, is_alive).await?)
+            let note = |answer: &Unready| starts::note_now(&mut answers, &answer.to_string());
+            Ok(probe::until_ready(&target, &runtime.start_probe, limit, is_alive, note).await?)
         })
-    })?
+    })?;
+    if ready.is_err()
+        && let Err(error) = answers.leave(layout, tenant)
+    {
+        tracing::warn!(
+            "what the agent answered is not kept: {:#}",
+            anyhow::Error::from(error)
+        );
+    }
+    ready
 }
 
 #[cfg(test)]
@@ -434,6 +453,21 @@ mod tests {
             assert!(!text.contains("LimitCORE=0"), "{name}");
         }
         assert!(seen > 5, "only {seen} have any");
+    }
+
+    #[test]
+    fn no_service_gives_up_because_a_host_is_slow() {
+        for (name, text) in unit_files() {
+            let limits = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("TimeoutStartSec="));
+            for limit in limits {
+                let is_short = limit.strip_suffix('s').is_some_and(|seconds| {
+                    seconds.parse::<u32>().is_ok_and(|seconds| seconds < 60)
+                });
+                assert!(!is_short, "{name}: {limit}");
+            }
+        }
     }
 
     #[test]

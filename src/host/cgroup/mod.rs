@@ -59,6 +59,12 @@ pub fn is_busy(layout: &Layout, tenant: &TenantId) -> bool {
     events.is_some_and(|events| keyed(&events, "populated") == Some(1))
 }
 
+/// How many processes of the tenant's slice the kernel has killed for lack of memory since the slice was made; `None`
+/// where it does not count.
+pub fn oom_kills(layout: &Layout, tenant: &TenantId) -> Option<u64> {
+    keyed(&text(&slice(layout, tenant), "memory.events")?, "oom_kill")
+}
+
 /// A file of a group, without the newline at its end; `None` where the kernel has no such file: the
 /// group has gone, or lacks the controller.
 fn text(group: &Utf8Path, name: &str) -> Option<String> {
@@ -105,6 +111,19 @@ mod tests {
             std::fs::write(service.join("cgroup.events"), events).unwrap();
             assert_eq!(is_busy(&layout, &tenant), expected);
         }
+    }
+
+    #[test]
+    fn the_kernel_says_how_many_it_has_killed_for_lack_of_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::rooted(dir.path().to_str().unwrap());
+        let tenant: TenantId = "acme".parse().unwrap();
+        assert_eq!(oom_kills(&layout, &tenant), None);
+        let events = slice(&layout, &tenant);
+        std::fs::create_dir_all(&events).unwrap();
+        let text = "low 0\noom 3\noom_kill 2\noom_group_kill 0\n";
+        std::fs::write(events.join("memory.events"), text).unwrap();
+        assert_eq!(oom_kills(&layout, &tenant), Some(2));
     }
 
     #[test]
