@@ -68,6 +68,7 @@ pub const ALL: &[&str] = &[
     "release.moved",
     "release.noted",
     "release.taken",
+    "remove.erasing",
     "remove.keys-gone",
     "remove.state-gone",
     "remove.terminated",

@@ -312,6 +312,8 @@ pub enum Change {
     Update,
     /// Its units or its agent were not as recorded and are put right.
     Repair,
+    /// The very same has failed before and is not tried again by itself.
+    Skip,
     /// It is as the spec says.
     None,
 }

@@ -135,7 +135,7 @@ pub fn planned(plans: &[ApplyPlan], paint: Paint) -> String {
             Change::Create => format!("be {}", paint.good("created")),
             Change::Update => format!("be {}", paint.warn("updated")),
             Change::Repair => format!("be {}", paint.warn("put right")),
-            Change::None => "not change".to_owned(),
+            Change::Skip | Change::None => "not change".to_owned(),
         };
         let _ = writeln!(text, "{} would {would}", plan.tenant);
         text.push_str(&impact(plan, paint));
@@ -193,9 +193,11 @@ pub fn summary(plans: &[ApplyPlan], paint: Paint) -> String {
             Change::Create => "create",
             Change::Update => "update",
             Change::Repair => "repair",
+            Change::Skip => "skip",
             Change::None => "none",
         };
         let result = match &plan.operation {
+            None if plan.change == Change::Skip => cell("failed before").fg(Color::Yellow),
             None => cell("as it should be"),
             Some(operation) => {
                 let cell = cell(ending(operation));

@@ -213,6 +213,7 @@ impl CliError {
             },
             Self::Protect(error) => match **error {
                 ProtectError::NotEmpty
+                | ProtectError::Overcommitted(_)
                 | ProtectError::NotRemoved(_)
                 | ProtectError::StateLeft(..)
                 | ProtectError::DirectoryExists(_)

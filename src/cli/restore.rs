@@ -21,7 +21,7 @@ use crate::daemon;
 use crate::host::systemd::{JobResult, Systemd};
 use crate::layout::{Layout, UnitNames};
 use crate::node::{KeyFiles, NodeSettings};
-use crate::protect::{self, Apart, NodeWanted, Place, RestoreReport, Wanted};
+use crate::protect::{self, Apart, NodeWanted, Place, Rebuilt, RestoreReport, Wanted};
 use crate::state::Operation;
 use crate::tenant::TenantId;
 
@@ -156,8 +156,15 @@ pub(super) async fn node_back(
 ) -> Result<Vec<TenantId>, CliError> {
     systemd.stop(DAEMON).await?;
     let shown = progress::shown(console);
-    let (report, tenants) = protect::restore_node(layout, settings, wanted, shown).await?;
+    let Rebuilt {
+        report,
+        tenants,
+        warnings: told,
+    } = protect::restore_node(layout, settings, wanted, shown).await?;
     console.tell(&warnings(&report));
+    for warning in told {
+        console.tell(&format!("warning: {warning}\n"));
+    }
     console.print(&format!(
         "the node is back as of {}: {}; their state follows\n",
         report.taken_at,

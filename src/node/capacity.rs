@@ -157,6 +157,16 @@ impl Amounts {
         }
     }
 
+    /// The larger one of each.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            memory: self.memory.max(other.memory),
+            cpu_millis: self.cpu_millis.max(other.cpu_millis),
+            storage: self.storage.max(other.storage),
+        }
+    }
+
     /// Both together, or the largest amounts there are.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -26,7 +26,7 @@ pub struct FailureSettings {
 impl Default for FailureSettings {
     fn default() -> Self {
         Self {
-            retry_after: Period::from_seconds(300),
+            retry_after: Period::from_seconds(60),
             retry_at_most: Period::from_seconds(3600),
             rollbacks: 3,
             rollback_window: Period::from_seconds(86_400),

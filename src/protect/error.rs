@@ -309,6 +309,12 @@ pub enum ProtectError {
     /// The host is not empty.
     #[error("this node has tenants already; a whole node is restored on an empty machine only")]
     NotEmpty,
+    /// The host is too small for what the node's tenants were promised.
+    #[error(
+        "nothing was restored: {0}. Take a larger host, or say on-overcommit = \"warn\" under [capacity] in node.toml and \
+         restore all the same"
+    )]
+    Overcommitted(String),
     /// A node was rebuilt in part.
     #[error(
         "the rebuild of this node was cut short; `tenantd restore --node --identity FILE` ends it, and nothing runs or is \

@@ -50,16 +50,16 @@ pub use keys::{
 };
 pub use last_good::last_backup;
 pub use newest::{Newest, is_fault, note_drill};
-pub use node::back_up_node;
-pub use node_restore::{NodeWanted, restore_node};
+pub use node::{back_up_node, has_something};
+pub use node_restore::{NodeWanted, Rebuilt, restore_node};
 pub use opened::{RestoreReport, Wanted, has_identity};
 pub use order::{RestoreOrder, has_order, write_order};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use quiesce::{Quiesced, release_abandoned};
 pub use releases::{Release, bring_back, drop_clones, releases, surplus, take as take_release};
 pub use report::{
-    BackupReport, Outcome, Told, end_progress, progress, read_report, take_restore_report,
-    tell_progress,
+    BackupReport, Outcome, Told, end_progress, progress, read_report, reports_of,
+    take_restore_report, tell_progress,
 };
 pub use restore::{is_restore_due, restore_if_wanted};
 pub use restore_apart::{Apart, Place, restore_apart};

@@ -44,6 +44,12 @@ pub async fn back_up_node(
     Ok(report)
 }
 
+/// Whether there is something of the node to back up by itself: it has tenants, or had some. A host without is new, or
+/// about to be rebuilt, and should not begin a repository beside the one that it is rebuilt from.
+pub fn has_something(layout: &Layout) -> bool {
+    !repositories(layout).is_empty() || !tenants(layout).is_empty()
+}
+
 /// What of the node is backed up: where it is on the host, and where in the snapshot.
 fn parts(layout: &Layout) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, ProtectError> {
     let mut parts = vec![(layout.node_toml(), "node.toml".into())];

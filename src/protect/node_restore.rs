@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ProtectError;
@@ -17,11 +18,13 @@ use super::order::{RestoreOrder, write_order};
 use super::tenant::NODE;
 use crate::backup::{self, Identity, Progress, SignedHeartbeat};
 use crate::failpoint;
-use crate::host::dirs;
 use crate::host::files::{self, FileError};
+use crate::host::{clock, dirs};
 use crate::layout::Layout;
-use crate::node::NodeSettings;
+use crate::node::capacity::{Amounts, exceeded};
+use crate::node::{NodeSettings, OnOvercommit, what_the_host_has};
 use crate::secrets;
+use crate::state::{limits_in, put_off_erasures};
 use crate::tenant::TenantId;
 
 /// Longest note of a rebuild that is under way.
@@ -38,6 +41,20 @@ pub struct NodeWanted<'a> {
     pub allow_old: bool,
 }
 
+/// A node that was rebuilt.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// What was restored of the node itself.
+    pub report: RestoreReport,
+    /// Its tenants, whose states follow.
+    pub tenants: Vec<TenantId>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// How long a tenant whose retention is over stays on a rebuilt node: the node's snapshot may be older than its return.
+const ERASED_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// Rebuilds this node. The machine must have been set up (`tenantd init` with the operator's
 /// root key, recipients and store) and have no tenants but those of a rebuild that was cut short,
 /// which this one ends; the daemon must not run.
@@ -49,13 +66,14 @@ pub async fn restore_node(
     settings: &NodeSettings,
     wanted: NodeWanted<'_>,
     progress: Arc<dyn Progress>,
-) -> Result<(RestoreReport, Vec<TenantId>), ProtectError> {
+) -> Result<Rebuilt, ProtectError> {
     let begun = begun(layout)?;
     if begun.is_none() && !super::tenants(layout).is_empty() {
         return Err(ProtectError::NotEmpty);
     }
-    let found = find(settings, wanted).await?;
+    let found = find(layout, settings, wanted, begun.as_deref()).await?;
     let prefix = found.prefix.to_string();
+    let is_begun = begun.is_some();
     if let Some(begun) = begun.filter(|begun| *begun != prefix) {
         let found = prefix;
         return Err(ProtectError::OtherRebuild { begun, found });
@@ -66,6 +84,20 @@ pub async fn restore_node(
         .opened
         .restore("the node", &restored, None, progress)
         .await?;
+    let mut warnings = Vec::new();
+    let database = restored.join(DATABASE);
+    if database.exists() {
+        // One that was cut short has been judged already.
+        warnings.extend(judge_size(layout, settings, &database, is_begun)?);
+        let now = clock::now();
+        let until = now.checked_add(ERASED_AFTER).unwrap_or(Timestamp::MAX);
+        for tenant in put_off_erasures(&database, until, now)? {
+            warnings.push(format!(
+                "tenant {tenant} is terminated and will be erased after {}; `tenantd reclaim {tenant}` keeps it",
+                until.strftime("%Y-%m-%d")
+            ));
+        }
+    }
     // First, and removed last: what is found between the two is a part of a node.
     files::write(&layout.node_restore_file(), prefix.as_bytes(), 0o600)?;
     failpoint::hit("node.restoring");
@@ -91,7 +123,34 @@ pub async fn restore_node(
     failpoint::hit("node.adopted");
     dirs::remove_tree(&restored)?;
     files::remove(&layout.node_restore_file())?;
-    Ok((report, tenants))
+    Ok(Rebuilt {
+        report,
+        tenants,
+        warnings,
+    })
+}
+
+/// What the plans of the restored tenants promise beyond this host, to be warned of.
+///
+/// # Errors
+/// Something is, and `node.toml` refuses that.
+fn judge_size(
+    layout: &Layout,
+    settings: &NodeSettings,
+    database: &Utf8Path,
+    is_begun: bool,
+) -> Result<Vec<String>, ProtectError> {
+    let limits = limits_in(database)?;
+    let promised = limits.values().map(Amounts::promised);
+    let promised = promised.fold(Amounts::default(), Amounts::plus);
+    let has = what_the_host_has(layout);
+    let found = exceeded(&settings.capacity, has, Amounts::default(), promised);
+    let figures: Vec<_> = found.iter().map(ToString::to_string).collect();
+    let is_refused = settings.capacity.on_overcommit == OnOvercommit::Refuse;
+    if is_refused && !is_begun && !figures.is_empty() {
+        return Err(ProtectError::Overcommitted(figures.join("; ")));
+    }
+    Ok(figures)
 }
 
 /// The prefix of the repository from which a rebuild was begun that has not ended.

@@ -10,14 +10,16 @@ use super::ProtectError;
 use super::forks::forks;
 use super::heartbeat::said;
 use super::node_restore::NodeWanted;
-use super::opened::{Opened, judge_head, trust};
+use super::opened::{Opened, judge_head, local_spec, trust};
 use super::store::{Patience, open_store};
+use super::tenant::NODE;
 use crate::backup::freshness::Evidence;
 use crate::backup::{
     BucketPrefix, Identity, RemoteError, RemoteRepository, RepositoryKeys, RestoreError,
     SignedCommit, SignedHeartbeat, Snapshots, Trust,
 };
 use crate::host::clock;
+use crate::layout::Layout;
 use crate::node::NodeSettings;
 use crate::object_store::{ObjectStore, StoreErrorKind};
 
@@ -43,10 +45,13 @@ struct Candidate {
     name: String,
 }
 
-/// Finds the newest snapshot of the node that is wanted.
+/// Finds the newest snapshot of the node that is wanted. What this machine has begun itself before anybody came to rebuild
+/// it is none, though its writer was certified last; the one from which a rebuild was `begun` is.
 pub(super) async fn find(
+    layout: &Layout,
     settings: &NodeSettings,
     wanted: NodeWanted<'_>,
+    begun: Option<&str>,
 ) -> Result<Found, ProtectError> {
     let store = open_store(&settings.store, Patience::Usual)?;
     let trust = trust(settings)?;
@@ -55,7 +60,12 @@ pub(super) async fn find(
         source: RestoreError::Remote(source),
     };
     let identities = [Identity::from_text(wanted.identity).map_err(ProtectError::Recipient)?];
-    let prefixes = RemoteRepository::find(&*store).await.map_err(failed)?;
+    let own = local_spec(layout, NODE)?.map(|spec| spec.prefix);
+    let is_own = |prefix: &BucketPrefix| {
+        own.as_ref() == Some(prefix) && begun != Some(prefix.to_string().as_str())
+    };
+    let mut prefixes = RemoteRepository::find(&*store).await.map_err(failed)?;
+    prefixes.retain(|prefix| !is_own(prefix));
     if prefixes.is_empty() {
         return Err(ProtectError::EmptyStore);
     }

@@ -3,11 +3,15 @@
 use super::*;
 use crate::failpoint;
 use crate::protect::catalogued::is_catalogued;
+use crate::protect::has_something;
 use crate::protect::heartbeat::word;
 use crate::protect::opened::local_spec;
 use crate::protect::order::has_order;
 use crate::protect::store::{Patience, open_store};
-use crate::protect::tenant::NODE;
+use crate::protect::tenant::{NODE, tenants};
+use crate::quadlet::UnitSet;
+use crate::state::{OperationId, StoredRevision};
+use crate::tenant::{Catalog, Revision, RevisionNumber, SecretVersions, Source};
 
 /// A node with a tenant of two snapshots, backed up.
 async fn lost(operator: &Operator) -> Host {
@@ -122,6 +126,83 @@ async fn a_store_that_has_lost_every_snapshot_is_not_taken_for_a_new_one() {
         matches!(allowed, ProtectError::NothingStored(_)),
         "{allowed}"
     );
+}
+
+#[tokio::test]
+async fn what_a_machine_began_before_it_is_rebuilt_is_not_taken_for_the_node_it_replaces() {
+    let operator = Operator::new();
+    let a = lost(&operator).await;
+    let mut b = operator.host("b", 2);
+    b.settings.name.clone_from(&a.settings.name);
+    assert!(
+        !has_something(&b.layout),
+        "the timer would begin a repository"
+    );
+    drop(Database::open(&b.layout.database()).unwrap());
+    b.back_up_node().await;
+    assert_eq!(b.restore_node(&operator.identity).await.unwrap(), [acme()]);
+    b.bring_back().await.unwrap();
+    assert_eq!(b.content(), "two");
+}
+
+#[tokio::test]
+async fn a_host_that_is_too_small_for_what_was_promised_is_told_before_anything_is_restored() {
+    let operator = Operator::new();
+    let a = lost(&operator).await;
+    promise(&a, "512GiB").await;
+    a.back_up_node().await;
+    let mut b = operator.host("b", 2);
+    fs::create_dir_all(b.layout.root().join("proc")).unwrap();
+    let memory = b.layout.root().join("proc/meminfo");
+    fs::write(memory, "MemTotal: 8388608 kB\n").unwrap();
+    b.settings.capacity = toml::from_str("on-overcommit = \"refuse\"").unwrap();
+    let refused = b.restore_node(&operator.identity).await.unwrap_err();
+    let told = refused.to_string();
+    assert!(told.contains("plans promise 512GiB of memory"), "{told}");
+    assert!(tenants(&b.layout).is_empty() && !b.layout.node_restore_file().exists());
+    b.settings.capacity = toml::from_str("on-overcommit = \"warn\"").unwrap();
+    assert_eq!(b.restore_node(&operator.identity).await.unwrap(), [acme()]);
+}
+
+/// Records a revision of the tenant whose plan has so much memory.
+async fn promise(host: &Host, memory: &str) {
+    let mut catalog = Catalog::builtin();
+    let plan = include_str!("../../quadlets/plans/starter.toml");
+    let plan: String = plan
+        .lines()
+        .map(|line| match line.split_once(" = ") {
+            Some(("memory", _)) => format!("memory = {memory:?}\n"),
+            Some(("swap", _)) => String::new(),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let plan = plan.replace("\"starter\"", "\"huge\"");
+    catalog.add_plan(&Source::new("huge.toml", &plan)).unwrap();
+    let spec =
+        "id = \"acme\"\ntemplate = \"nanobot\"\nplan = \"huge\"\nimage = \"localhost/a:1\"\n";
+    let (_, resolved) = catalog.resolve(&Source::new("acme.toml", spec)).unwrap();
+    let database = Database::open(&host.layout.database()).unwrap();
+    let made = database.create_tenant(acme(), None, "root".to_owned(), jiff::Timestamp::UNIX_EPOCH);
+    made.await.unwrap();
+    let revision = Revision {
+        number: RevisionNumber(1),
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        actor: "root".to_owned(),
+        message: String::new(),
+        spec_text: spec.to_owned(),
+        resolved,
+        image: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
+        secrets: SecretVersions::default(),
+        unit_set_hash: UnitSet::default().hash(),
+    };
+    let stored = StoredRevision {
+        revision,
+        unit_set: UnitSet::default(),
+    };
+    let stored = database.store_revision(acme(), OperationId::nil(), stored);
+    stored.await.unwrap();
+    let current = database.set_current_revision(acme(), Some(1), false);
+    current.await.unwrap();
 }
 
 #[tokio::test]

@@ -37,6 +37,13 @@ pub struct Release {
     pub path: String,
 }
 
+impl Release {
+    /// Whether it is the clone that was made when revision `revision` was left.
+    pub fn is_clone_of(&self, revision: u64) -> bool {
+        self.revision == revision && !self.set_aside
+    }
+}
+
 /// What is written down of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -175,7 +182,8 @@ pub fn drop_clones(
 /// Puts the state that revision `to` has left in the place of the present one, which `present` has written and which is
 /// set aside; the agent must not run.
 ///
-/// Repeated for the same `operation` it goes on where it was, or finds it done.
+/// Repeated for the same `operation` it goes on where it was, or finds it done. The newest of that revision is taken;
+/// one that a rollback has set aside only where `aside_too` says so.
 ///
 /// # Errors
 /// The state of that revision is not there, or the file system refuses.
@@ -184,6 +192,7 @@ pub fn bring_back(
     tenant: &TenantId,
     operation: &str,
     (present, to): (u64, u64),
+    aside_too: bool,
 ) -> Result<Release, ProtectError> {
     let (base, state) = (layout.tenant_dir(tenant), layout.state_dir(tenant));
     let place = layout.set_aside_dir(tenant).join(operation);
@@ -193,7 +202,7 @@ pub fn bring_back(
             let exchange = record.exchange.clone();
             (record, exchange)
         }
-        None => begin(layout, tenant, &place, (present, to))?,
+        None => begin(layout, tenant, &place, (present, to), aside_too)?,
     };
     let exchange = exchange.ok_or_else(|| no_release(tenant, to))?;
     failpoint::hit("release.noted");
@@ -218,9 +227,12 @@ fn begin(
     tenant: &TenantId,
     place: &Utf8Path,
     (present, to): (u64, u64),
+    aside_too: bool,
 ) -> Result<(Record, Option<Exchange>), ProtectError> {
     let found = releases(layout, tenant);
-    let found = found.iter().find(|release| release.revision == to);
+    let is_wanted =
+        |release: &&Release| release.revision == to && (aside_too || release.is_clone_of(to));
+    let found = found.iter().find(is_wanted);
     let source = found.and_then(|release| Utf8Path::new(&release.path).parent());
     let base = layout.tenant_dir(tenant);
     let source = source.ok_or_else(|| no_release(tenant, to))?;
@@ -306,25 +318,25 @@ mod tests {
         take(&layout, &tenant, 1, u64::MAX).unwrap();
         fill(&state, "of 2");
 
-        let aside = bring_back(&layout, &tenant, "first", (2, 1)).unwrap();
+        let aside = bring_back(&layout, &tenant, "first", (2, 1), true).unwrap();
         assert_eq!(read(&state), "of 1");
         assert_eq!((aside.revision, aside.set_aside), (2, true));
         assert_eq!(read(Utf8Path::new(&aside.path)), "of 2");
         // Repeated, it finds it done.
         assert_eq!(
-            bring_back(&layout, &tenant, "first", (2, 1)).unwrap(),
+            bring_back(&layout, &tenant, "first", (2, 1), true).unwrap(),
             aside
         );
         assert_eq!(read(&state), "of 1");
         assert_eq!(releases(&layout, &tenant), [aside]);
 
         // And forth again, from what was set aside.
-        let back = bring_back(&layout, &tenant, "second", (1, 2)).unwrap();
+        let back = bring_back(&layout, &tenant, "second", (1, 2), true).unwrap();
         assert_eq!(read(&state), "of 2");
         assert_eq!(read(Utf8Path::new(&back.path)), "of 1");
         assert_eq!(releases(&layout, &tenant), [back]);
 
-        let gone = bring_back(&layout, &tenant, "third", (2, 7)).unwrap_err();
+        let gone = bring_back(&layout, &tenant, "third", (2, 7), true).unwrap_err();
         assert!(matches!(gone, ProtectError::NoRelease { revision: 7, .. }));
         assert_eq!(read(&state), "of 2");
 
@@ -343,7 +355,7 @@ mod tests {
             take(&layout, &tenant, 1, u64::MAX).unwrap();
             fill(&state, "of 2");
             let place = layout.set_aside_dir(&tenant).join("first");
-            begin(&layout, &tenant, &place, (2, 1)).unwrap();
+            begin(&layout, &tenant, &place, (2, 1), true).unwrap();
             if moved {
                 let clone = layout.releases_dir(&tenant).join("1/state");
                 files::move_to(&clone, &state_in(&place)).unwrap();
@@ -354,7 +366,7 @@ mod tests {
                 known.iter().all(|release| release.revision == 1),
                 "{known:?}"
             );
-            bring_back(&layout, &tenant, "first", (2, 1)).unwrap();
+            bring_back(&layout, &tenant, "first", (2, 1), true).unwrap();
             assert_eq!(read(&state), "of 1");
             assert_eq!(read(&state_in(&place)), "of 2");
         }

@@ -56,6 +56,13 @@ fn path(layout: &Layout, kind: &str, tenant: Option<&TenantId>) -> Utf8PathBuf {
         .join(format!("{kind}-{name}.json"))
 }
 
+/// The reports and lines of progress that there may be of a tenant.
+pub fn reports_of(layout: &Layout, tenant: &TenantId) -> Vec<Utf8PathBuf> {
+    ["backup", "progress", "restore"]
+        .map(|kind| path(layout, kind, Some(tenant)))
+        .into()
+}
+
 fn write(path: &Utf8Path, report: &impl Serialize) -> Result<(), ProtectError> {
     if let Some(parent) = path.parent() {
         dirs::make(parent, 0o700)?;

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ProtectError;
 use super::last_good::{last_backup, last_good};
-use super::node::back_up_node;
+use super::node::{back_up_node, has_something};
 use super::tenant::{Haste, NODE, back_up_tenant, shown_name, tenants};
 use crate::backup::{self, Progress, SnapshotRecord};
 use crate::host::freezer::Owner;
@@ -65,7 +65,9 @@ pub async fn final_backup(
     let begin = clock::monotonic();
     let mut report = back_up_all(layout, settings, None, time, shown).await;
     let rest = time.saturating_sub(begin.elapsed());
-    let missed = if rest.is_zero() {
+    let missed = if !has_something(layout) {
+        None
+    } else if rest.is_zero() {
         Some(false)
     } else {
         let progress = shown(&shown_name(NODE));

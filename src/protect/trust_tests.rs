@@ -188,7 +188,7 @@ impl Host {
         };
         restore_node(&self.layout, &self.settings, wanted, Arc::new(Silent))
             .await
-            .map(|(_, tenants)| tenants)
+            .map(|rebuilt| rebuilt.tenants)
     }
 }
 

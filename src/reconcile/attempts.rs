@@ -10,6 +10,7 @@ use super::error::OperationError;
 use super::evidence;
 use super::run::Run;
 use crate::api::{Evidence, JobEvidence};
+use crate::health::starts;
 use crate::host::{clock, dirs, files};
 use crate::layout::UnitNames;
 use crate::quadlet::UnitFile;
@@ -24,7 +25,7 @@ const LIMIT: u64 = 4 << 20;
 /// Gathers what there is to see of a failed attempt with `revision`, and keeps it. Best effort: a failure is not hidden
 /// behind evidence that cannot be kept.
 pub async fn keep(run: &Run, revision: Option<u64>, error: &OperationError) {
-    if run.is_evidence_kept() {
+    if run.is_evidence_kept() || was_kept(run).await {
         return;
     }
     if let Err(failure) = gather(run, revision, error).await {
@@ -33,6 +34,15 @@ pub async fn keep(run: &Run, revision: Option<u64>, error: &OperationError) {
             "the evidence of a failure is not kept"
         );
     }
+}
+
+/// Whether this operation has kept its evidence before it was cut short: what there is to see by now is less.
+async fn was_kept(run: &Run) -> bool {
+    let (true, Ok(tenant)) = (run.is_taken_up(), run.tenant()) else {
+        return false;
+    };
+    let path = file(&run.engine.layout.attempts_dir(tenant), run.operation.id);
+    blocking(move || path.exists()).await
 }
 
 async fn gather(
@@ -50,6 +60,9 @@ async fn gather(
         Some(number) => engine.database.revision(row.id.clone(), number).await?,
         None => None,
     };
+    let (layout, tenant, since) = (engine.layout.clone(), row.id.clone(), run.since());
+    let mut probes = blocking(move || starts::left(&layout, &tenant, since)).await;
+    probes.extend(run.probes());
     let files = stored.iter().flat_map(|stored| stored.unit_set.iter());
     let files = files.map(|(path, file)| {
         let text = match file {
@@ -73,7 +86,7 @@ async fn gather(
             status: service.as_ref().map(|service| service.exec_main_status),
             restarts: service.as_ref().map(|service| service.restarts),
         },
-        probes: run.probes(),
+        probes,
         journal: evidence::whole_story(&row.id, row.id_range, run.since()).await,
         unit_set_hash: stored
             .as_ref()

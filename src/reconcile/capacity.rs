@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use tokio::sync::MutexGuard;
+
 use super::blocking;
 use super::engine::Engine;
 use super::error::OperationError;
-use crate::host::{facts, space};
+use super::operations::ApplyJob;
 use crate::node::OnOvercommit;
 use crate::node::capacity::{Amounts, Commitment, commitments, exceeded};
-use crate::state::Wanted;
-use crate::tenant::{ResolvedSpec, TenantId};
+use crate::node::what_the_host_has;
+use crate::state::{Operation, OperationKind};
+use crate::tenant::{Catalog, ResolvedSpec, Source, TenantId};
 
 /// What each tenant was promised. Held ones count: they can come back at any time.
 type Promised = BTreeMap<TenantId, Amounts>;
@@ -23,23 +26,64 @@ impl Engine {
         Ok(commitments(&settings, self.has().await, promised))
     }
 
-    /// Warns of specs that promise more together than this host may, or refuses them, as `node.toml` says.
+    /// The right to promise something: whoever has it is the only one who judges what is asked for and records it, so
+    /// that two who ask at the same time cannot both be told that there is room.
+    pub async fn turn_to_promise(&self) -> Turn<'_> {
+        Turn {
+            engine: self,
+            _alone: self.promising.lock().await,
+        }
+    }
+
+    /// What was promised, and what is about to be: by operations that are recorded and have not ended.
+    async fn promised(&self) -> Result<Promised, OperationError> {
+        let in_force = self.database.limits_in_force().await?;
+        let in_force = in_force.iter();
+        let mut promised: Promised = in_force
+            .map(|(tenant, limits)| (tenant.clone(), Amounts::promised(limits)))
+            .collect();
+        for operation in self.running_operations() {
+            if let Some(spec) = asked_for(&self.catalog(), &operation) {
+                let amounts = Amounts::promised(&spec.limits);
+                let known = promised.entry(spec.tenant).or_default();
+                *known = known.most(amounts);
+            }
+        }
+        Ok(promised)
+    }
+
+    async fn has(&self) -> Amounts {
+        let layout = self.layout.clone();
+        blocking(move || what_the_host_has(&layout)).await
+    }
+}
+
+/// The only one who may promise something now.
+pub struct Turn<'a> {
+    engine: &'a Engine,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Warns of specs that promise more together than this host may, or refuses them, as `node.toml` says. Nobody else
+    /// may come between this and the record: that is made before the turn ends.
     ///
     /// # Errors
     /// Something is exceeded, and `on-overcommit` is `refuse`.
-    pub async fn check_capacity<'a>(
+    pub async fn check<'a>(
         &self,
         specs: impl IntoIterator<Item = &'a ResolvedSpec>,
     ) -> Result<Vec<String>, OperationError> {
-        let settings = self.settings().capacity;
-        let before = self.promised().await?;
+        let engine = self.engine;
+        let settings = engine.settings().capacity;
+        let before = engine.promised().await?;
         let mut after = before.clone();
         let mut asked = Vec::new();
         for spec in specs {
             after.insert(spec.tenant.clone(), Amounts::promised(&spec.limits));
             asked.push(spec.tenant.to_string());
         }
-        let found = exceeded(&settings, self.has().await, total(&before), total(&after));
+        let found = exceeded(&settings, engine.has().await, total(&before), total(&after));
         let figures: Vec<_> = found.iter().map(ToString::to_string).collect();
         match settings.on_overcommit {
             OnOvercommit::Refuse if !figures.is_empty() => Err(OperationError::Capacity {
@@ -49,36 +93,16 @@ impl Engine {
             OnOvercommit::Refuse | OnOvercommit::Warn => Ok(figures),
         }
     }
+}
 
-    async fn promised(&self) -> Result<Promised, OperationError> {
-        let mut promised = Promised::new();
-        for row in self.database.tenants().await? {
-            let Some(number) = row
-                .current_revision
-                .filter(|_| row.wanted != Wanted::Removed)
-            else {
-                continue;
-            };
-            if let Some(stored) = self.database.revision(row.id.clone(), number).await? {
-                let amounts = Amounts::promised(&stored.revision.resolved.limits);
-                promised.insert(row.id, amounts);
-            }
-        }
-        Ok(promised)
+/// The spec that an operation which has not ended brings in.
+fn asked_for(catalog: &Catalog, operation: &Operation) -> Option<ResolvedSpec> {
+    if operation.kind != OperationKind::Apply {
+        return None;
     }
-
-    /// What the host has. What cannot be seen counts as without end: it is no reason to refuse.
-    async fn has(&self) -> Amounts {
-        let path = self.layout.data_dir();
-        let root = self.layout.root().to_owned();
-        let (memory, space) =
-            blocking(move || (facts::memory_total(&root), space::of(&path).ok())).await;
-        Amounts {
-            memory: memory.unwrap_or(u64::MAX),
-            cpu_millis: facts::processors() as u64 * 1000,
-            storage: space.map_or(u64::MAX, |space| space.total),
-        }
-    }
+    let job: ApplyJob = serde_json::from_value(operation.request.clone()).ok()?;
+    let (_, spec) = catalog.resolve(&Source::new(&job.name, &job.spec)).ok()?;
+    Some(spec)
 }
 
 fn total(promised: &Promised) -> Amounts {

@@ -362,14 +362,11 @@ async fn ask_until_healthy(
     }
 }
 
-async fn stop(run: &Run, unit: &str) -> Result<(), OperationError> {
+/// Stops a unit. Whether somebody starts it again is not looked at: a door that knows by now that its tenant is held may.
+pub(super) async fn stop(run: &Run, unit: &str) -> Result<(), OperationError> {
     let mut result = JobResult::Canceled;
     for _ in 0..STOPS {
-        let found = run.engine.systemd.units(&[unit]).await?;
-        if found
-            .iter()
-            .all(|unit| unit.active == ActiveState::Inactive)
-        {
+        if is_down(run, unit, &[ActiveState::Inactive]).await? {
             return Ok(());
         }
         result = run.engine.systemd.stop(unit).await?;
@@ -380,6 +377,23 @@ async fn stop(run: &Run, unit: &str) -> Result<(), OperationError> {
     done(run, unit, "stop", result).await
 }
 
+/// Stops a unit that nobody may start any more, and makes sure that it is down: a start that was on its way can take the
+/// place of the stop.
+pub(super) async fn stop_for_sure(run: &Run, unit: &str) -> Result<(), OperationError> {
+    for _ in 0..STOPS {
+        stop(run, unit).await?;
+        if is_down(run, unit, &[ActiveState::Inactive, ActiveState::Failed]).await? {
+            return Ok(());
+        }
+    }
+    done(run, unit, "stop", JobResult::Canceled).await
+}
+
+async fn is_down(run: &Run, unit: &str, down: &[ActiveState]) -> Result<bool, OperationError> {
+    let found = run.engine.systemd.units(&[unit]).await?;
+    Ok(found.iter().all(|unit| down.contains(&unit.active)))
+}
+
 /// What the agent wrote since this operation began.
 async fn agents_words(run: &Run) -> Vec<String> {
     match run.row().await {
@@ -388,7 +402,8 @@ async fn agents_words(run: &Run) -> Vec<String> {
     }
 }
 
-async fn done(
+/// Makes an error of a job that did not do what it should.
+pub(super) async fn done(
     run: &Run,
     unit: &str,
     verb: &'static str,

@@ -8,14 +8,19 @@ use super::engine::Engine;
 use super::error::OperationError;
 use super::run::Run;
 use super::view::UnitView;
-use crate::host::space;
 use crate::host::systemd::ActiveState;
+use crate::host::{cgroup, space};
 use crate::layout::UnitNames;
 use crate::state::StoredRevision;
 use crate::tenant::{FailureCause, TenantId};
 
 /// The exit code with which Podman says that it could not make the container.
 const PODMAN_FAILED: i32 = 125;
+
+/// The signal of the kernel's, and what is added to a signal to make an exit code of it.
+const SIGKILL: i32 = 9;
+/// See [`SIGKILL`].
+const SHELL: i32 = 128;
 
 /// A disk with less room than this is full: an agent can write nothing to speak of.
 const FULL: u64 = 4 * 1024 * 1024;
@@ -60,6 +65,30 @@ pub fn cause(symptoms: &Symptoms) -> FailureCause {
         "watchdog" => FailureCause::Unhealthy,
         _ => FailureCause::Host,
     }
+}
+
+/// What is seen of an agent, with the kernel's word for a SIGKILL: of a container that it killed for lack of memory,
+/// systemd and Podman may know no more than that.
+pub async fn with_kernels_word(engine: &Engine, tenant: &TenantId, view: UnitView) -> UnitView {
+    let is_killed = match view.result.as_str() {
+        "exit-code" => view.status == SIGKILL + SHELL,
+        "signal" => view.status == SIGKILL,
+        _ => false,
+    };
+    if !is_killed {
+        return view;
+    }
+    let (layout, asked) = (engine.layout.clone(), tenant.clone());
+    let kills = blocking(move || cgroup::oom_kills(&layout, &asked)).await;
+    if kills.is_some_and(|kills| engine.views().note_kills(tenant, kills)) {
+        let ending = "killed for lack of memory".to_owned();
+        engine.views().note_container(tenant, Some(ending));
+        return UnitView {
+            result: "oom-kill".to_owned(),
+            ..view
+        };
+    }
+    view
 }
 
 /// Looks at all that can tell why the agent of `tenant` failed.
@@ -129,6 +158,7 @@ async fn cause_of_job(
             restarts: found.restarts,
         };
     }
+    let service = with_kernels_word(engine, tenant, service).await;
     let stored = match run.row().await?.current_revision {
         Some(number) => engine.database.revision(tenant.clone(), number).await?,
         None => None,

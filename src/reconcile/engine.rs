@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 
 use super::attempts;
@@ -45,6 +46,8 @@ pub struct Engine {
     pub(super) installer: Installer,
     pub(super) locks: TenantLocks,
     pub(super) starts: Starts,
+    /// Held by whoever judges what the host may still promise, until that is recorded.
+    pub(super) promising: tokio::sync::Mutex<()>,
     pub(super) progress: Progress,
     /// Something has happened that may concern a revision on trial.
     pub(super) trials_changed: tokio::sync::Notify,
@@ -89,6 +92,7 @@ impl Engine {
             installer,
             locks: TenantLocks::default(),
             starts: Starts::on(facts::processors()),
+            promising: tokio::sync::Mutex::default(),
             progress: Progress::default(),
             trials_changed: tokio::sync::Notify::new(),
             settings: RwLock::new(Arc::new(settings)),
@@ -324,8 +328,19 @@ impl Engine {
 
     fn start(self: &Arc<Self>, operation: Operation) {
         self.progress.begin(operation.clone());
+        // Here and not by the task: tasks begin in any order.
+        let turn = operation
+            .tenant
+            .as_ref()
+            .map(|tenant| self.locks.queue(tenant));
         let engine = Arc::clone(self);
-        self.tasks.spawn(async move { engine.run(operation).await });
+        self.tasks.spawn(async move {
+            let turn = match turn {
+                Some(turn) => Some(turn.await),
+                None => None,
+            };
+            engine.run(operation, turn).await;
+        });
     }
 
     #[tracing::instrument(
@@ -337,11 +352,7 @@ impl Engine {
             tenant = operation.tenant.as_ref().map(tracing::field::display),
         )
     )]
-    async fn run(self: Arc<Self>, mut operation: Operation) {
-        let guard = match &operation.tenant {
-            Some(tenant) => Some(self.locks.lock(tenant).await),
-            None => None,
-        };
+    async fn run(self: Arc<Self>, mut operation: Operation, turn: Option<OwnedMutexGuard<()>>) {
         let run = Run::new(Arc::clone(&self), operation.clone());
         let outcome = operations::run(&run).await;
         if let Err(error @ (OperationError::Job { .. } | OperationError::NotHealthy { .. })) =
@@ -384,7 +395,7 @@ impl Engine {
         operation.status = status;
         operation.outcome = Some(document);
         operation.finished_at = Some(now);
-        drop(guard);
+        drop(turn);
         // What happened to the agent meanwhile was the operation's; from here it is looked at.
         if let Some(tenant) = &operation.tenant
             && let Err(error) = supervisor::judge_one(&self, tenant).await

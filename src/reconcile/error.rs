@@ -73,6 +73,12 @@ pub enum OperationError {
         /// From when it is erased.
         erase_at: Option<Timestamp>,
     },
+    /// A tenant of which a part is erased was to be something else than that.
+    #[error(
+        "tenant {0} is being erased, and what is left of it is nothing to come back to; `tenantd remove {0} --purge` goes on \
+         with it"
+    )]
+    Erasing(TenantId),
     /// A tenant that is not terminated was to be reclaimed.
     #[error("tenant {tenant} is {state}, not terminated: there is nothing to reclaim")]
     NotTerminated {
@@ -324,6 +330,24 @@ pub enum OperationError {
         #[source]
         cause: Box<OperationError>,
     },
+    /// An update failed, and the previous revision could not be brought back either.
+    #[error(
+        "revision {failed} of tenant {tenant} failed ({why}), and revision {kept} could not be brought back; tenantd tries \
+         that again, and `tenantd rollback {tenant} --to {kept}` does now"
+    )]
+    NotRolledBack {
+        /// The tenant.
+        tenant: TenantId,
+        /// The revision that failed.
+        failed: u64,
+        /// The revision that should run again.
+        kept: u64,
+        /// Why it failed.
+        why: String,
+        /// Why the other could not be brought back.
+        #[source]
+        source: Box<OperationError>,
+    },
     /// The node's settings are not valid.
     #[error("the node's settings are not valid; those read before stay in force")]
     Settings(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -380,6 +404,7 @@ impl OperationError {
             },
             Refusal::Held => Self::Held(tenant),
             Refusal::Terminated => Self::Terminated { tenant, erase_at },
+            Refusal::Erasing => Self::Erasing(tenant),
             Refusal::NotTerminated => Self::NotTerminated {
                 tenant,
                 state: row.state,
@@ -403,7 +428,9 @@ impl OperationError {
             Self::UnknownRevision { .. } => ("revision-unknown", StatusCode::NOT_FOUND),
             Self::DefinedByFile { .. } => ("defined-by-file", StatusCode::CONFLICT),
             Self::Held(_) | Self::NoRevision(_) => ("tenant-held", StatusCode::CONFLICT),
-            Self::Terminated { .. } => ("tenant-terminated", StatusCode::CONFLICT),
+            Self::Terminated { .. } | Self::Erasing(_) => {
+                ("tenant-terminated", StatusCode::CONFLICT)
+            }
             Self::NotTerminated { .. } => ("tenant-not-terminated", StatusCode::CONFLICT),
             Self::NotYet { .. } | Self::State(StateError::Forbidden { .. }) => {
                 ("state-forbids", StatusCode::CONFLICT)
@@ -437,7 +464,9 @@ impl OperationError {
                 ("release-unknown", StatusCode::CONFLICT)
             }
             Self::NotCloned { .. } => ("not-cloned", StatusCode::INSUFFICIENT_STORAGE),
-            Self::NotExchanged { .. } => ("rollback-failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::NotRolledBack { .. } | Self::NotExchanged { .. } => {
+                ("rollback-failed", StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::Backup(_) => ("backup-failed", StatusCode::INTERNAL_SERVER_ERROR),
             Self::KeepsOld { .. } => ("keeps-old-state", StatusCode::CONFLICT),
             Self::Restore(_) => ("restore-failed", StatusCode::INTERNAL_SERVER_ERROR),
@@ -467,7 +496,7 @@ impl OperationError {
             Self::Busy { operation, .. } => problem.operation = Some(*operation),
             Self::Units { complaints, .. } => problem.faults.clone_from(complaints),
             Self::Job { log, .. } | Self::NotHealthy { log, .. } => problem.log.clone_from(log),
-            Self::RolledBack { cause, .. } => {
+            Self::RolledBack { cause, .. } | Self::NotRolledBack { source: cause, .. } => {
                 let inner = cause.problem();
                 problem.faults = inner.faults;
                 problem.log = inner.log;

@@ -241,6 +241,7 @@ impl World {
             revision: number,
             at: self.now,
             image: None,
+            cause: why,
             counts: true,
         });
         self.current = self.good;
@@ -324,7 +325,7 @@ impl World {
     }
 
     fn ask(&mut self, verb: Verb, purge: bool) -> Result<(), Killed> {
-        if refusal(verb, purge, self.state, self.wanted).is_some() {
+        if refusal(verb, purge, false, self.state, self.wanted).is_some() {
             return Ok(());
         }
         match verb {
@@ -437,7 +438,7 @@ impl World {
         match event {
             Event::Apply { good } => {
                 let open = breaker(&self.rollbacks, &FailureSettings::default()).is_some();
-                let refused = refusal(Verb::Apply, false, self.state, self.wanted).is_some();
+                let refused = refusal(Verb::Apply, false, false, self.state, self.wanted).is_some();
                 if !open && !refused && self.wanted != Wanted::Removed {
                     let first = if self.current.is_some() {
                         Edge::Update

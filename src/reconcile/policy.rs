@@ -11,6 +11,10 @@ use crate::tenant::{FailureCause, TenantId, TenantState};
 /// Parts of a pause by which tenants differ, so that those that failed together are not started together.
 const JITTER_PARTS: u64 = 5;
 
+/// First pause in seconds where not the agent failed but what tenantd or the host does for it: a host that boots
+/// and was too slow for a moment should not keep a tenant waiting as a crash loop does.
+const SOON: u64 = 20;
+
 /// What tenantd does by itself about a tenant that stands as it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
@@ -65,15 +69,25 @@ pub fn recovery(standing: &Standing<'_>, settings: &FailureSettings, now: Timest
         Some(at) if at <= now => Recovery::Try,
         Some(_) => Recovery::Nothing,
         None => {
-            let pause = pause(retry.attempts, settings, standing.tenant);
+            let pause = pause(retry.attempts, standing.cause, settings, standing.tenant);
             Recovery::Plan(plus(now, pause))
         }
     }
 }
 
-/// The pause before the next try: it doubles up to the longest, and differs a little from tenant to tenant.
-pub fn pause(attempts: u32, settings: &FailureSettings, tenant: &TenantId) -> SignedDuration {
-    let first = u64::from(settings.retry_after.seconds());
+/// The pause before the next try: it doubles up to the longest, and differs a little from tenant to tenant. It begins
+/// short where the cause is not the agent's.
+pub fn pause(
+    attempts: u32,
+    cause: Option<FailureCause>,
+    settings: &FailureSettings,
+    tenant: &TenantId,
+) -> SignedDuration {
+    let usual = u64::from(settings.retry_after.seconds());
+    let first = match cause {
+        Some(FailureCause::Dependency | FailureCause::Host) => usual.min(SOON),
+        _ => usual,
+    };
     let longest = u64::from(settings.retry_at_most.seconds()).max(first);
     let doubled = first.saturating_mul(1 << attempts.min(16)).min(longest);
     let hash = blake3::hash(format!("{tenant}/{attempts}").as_bytes());
@@ -132,18 +146,7 @@ pub fn failed_before(rollbacks: &[Rollback], image: &str) -> Option<u64> {
 /// The image to blame for a revision that was rolled back: it is, where the agent failed and the image is
 /// what was new. A full disk or a broken host says nothing about an image.
 pub fn blamed<'a>(cause: Option<FailureCause>, failed: &'a str, good: &str) -> Option<&'a str> {
-    let is_agents = matches!(
-        cause,
-        Some(
-            FailureCause::CrashLoop
-                | FailureCause::ExitCode
-                | FailureCause::FatalExitCode
-                | FailureCause::Signal
-                | FailureCause::StartTimeout
-                | FailureCause::Unhealthy
-                | FailureCause::OutOfMemory
-        )
-    );
+    let is_agents = cause.is_some_and(FailureCause::is_the_agents);
     (is_agents && failed != good).then_some(failed)
 }
 
@@ -170,6 +173,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::tenant::Period;
 
     fn at(minute: i64) -> Timestamp {
         let begin: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
@@ -181,6 +185,7 @@ mod tests {
             revision,
             at: at(minute),
             image: image.map(str::to_owned),
+            cause: None,
             counts: true,
         }
     }
@@ -213,7 +218,7 @@ mod tests {
         let Recovery::Plan(next) = recovery(&standing, &settings(), at(0)) else {
             panic!("nothing is planned");
         };
-        assert!(next > at(0) && next <= at(5), "{next}");
+        assert!(next > at(0) && next <= at(1), "{next}");
         let retry = Retry {
             attempts: 0,
             next_try: Some(next),
@@ -305,11 +310,38 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case::the_agent_failed(FailureCause::CrashLoop, 0, 48..=60)]
+    #[case::it_failed_again(FailureCause::CrashLoop, 1, 96..=120)]
+    #[case::what_it_needs_failed(FailureCause::Dependency, 0, 16..=20)]
+    #[case::the_host_failed(FailureCause::Host, 0, 16..=20)]
+    #[case::what_it_needs_failed_again(FailureCause::Dependency, 2, 64..=80)]
+    #[case::what_it_needs_fails_for_ever(FailureCause::Dependency, 20, 2880..=3600)]
+    fn what_is_not_the_agents_fault_is_tried_again_soon(
+        #[case] cause: FailureCause,
+        #[case] attempts: u32,
+        #[case] seconds: std::ops::RangeInclusive<i64>,
+    ) {
+        let pause = pause(attempts, Some(cause), &settings(), &acme());
+        assert!(seconds.contains(&pause.as_secs()), "{pause}");
+        // Whoever wants it sooner gets it sooner.
+        let hasty = FailureSettings {
+            retry_after: Period::from_seconds(2),
+            ..settings()
+        };
+        let pause = super::pause(0, Some(cause), &hasty, &acme());
+        assert!(pause <= SignedDuration::from_secs(2), "{pause}");
+    }
+
     proptest! {
         #[test]
-        fn pauses_stay_within_their_bounds(attempts in 0_u32..1000, id in "[a-z]{1,8}") {
-            let pause = pause(attempts, &settings(), &id.parse().unwrap());
-            prop_assert!(pause >= SignedDuration::from_mins(4), "{pause}");
+        fn pauses_stay_within_their_bounds(
+            attempts in 0_u32..1000,
+            cause in proptest::sample::select(FailureCause::ALL.to_vec()),
+            id in "[a-z]{1,8}",
+        ) {
+            let pause = pause(attempts, Some(cause), &settings(), &id.parse().unwrap());
+            prop_assert!(pause >= SignedDuration::from_secs(16), "{pause}");
             prop_assert!(pause <= SignedDuration::from_hours(1), "{pause}");
         }
     }

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::blocking;
 use super::engine::Engine;
 use super::error::OperationError;
+use super::operations::{by_itself, release_before, rollback_of_trial};
 use super::policy::{Recovery, Standing, breaker, is_unhealthy, pause, recovery};
 use crate::failpoint;
 use crate::health::{self, Report};
@@ -73,6 +74,7 @@ async fn look_after(
     retry: Retry,
 ) -> Result<(), OperationError> {
     let settings = engine.settings().failure;
+    let due = rollback_due(engine, &row).await?;
     let is_broken = row.state == TenantState::Failed && {
         let rollbacks = engine.database.rollbacks(row.id.clone()).await?;
         breaker(&rollbacks, &settings).is_some()
@@ -81,11 +83,12 @@ async fn look_after(
         tenant: &row.id,
         state: row.state,
         wanted: row.wanted,
-        cause: row.cause,
+        // Going back brings in nothing new, and helps where another start would not.
+        cause: row.cause.filter(|_| due.is_none()),
         since: row.changed_at,
         is_installed: row.current_revision.is_some(),
         retry,
-        is_broken,
+        is_broken: is_broken && due.is_none(),
     };
     let database = &engine.database;
     match recovery(&standing, &settings, clock::now()) {
@@ -108,14 +111,35 @@ async fn look_after(
             database.set_retry(row.id.clone(), tried).await?;
             failpoint::hit("recover.counted");
             tracing::info!(tenant = %row.id, attempt = tried.attempts, "trying again");
-            let request = json!({ "automatic": true });
-            let kind = OperationKind::Start;
+            let (kind, request) = match due {
+                Some(request) => (OperationKind::Rollback, request),
+                None => (OperationKind::Start, by_itself(json!({}))),
+            };
             engine
                 .submit(kind, Some(row.id), request, ACTOR.to_owned())
                 .await?;
         }
     }
     Ok(())
+}
+
+/// The request of a rollback that was decided and did not get through.
+async fn rollback_due(engine: &Engine, row: &TenantRow) -> Result<Option<Value>, OperationError> {
+    if row.state != TenantState::Failed {
+        return Ok(None);
+    }
+    let trial = engine.database.trial(row.id.clone()).await?;
+    let Some(trial) = trial.filter(|trial| row.current_revision == Some(trial.revision)) else {
+        return Ok(None);
+    };
+    let to = release_before(engine, row, trial.revision).await;
+    let (Some(why), Some(to)) = (trial.failure.clone(), to) else {
+        return Ok(None);
+    };
+    let cause = trial.cause;
+    Ok(Some(
+        rollback_of_trial(engine, &trial, to, why, cause).await,
+    ))
 }
 
 /// Restarts an agent that runs and does not answer; the next time only after a pause that grows.
@@ -140,14 +164,14 @@ async fn restart_if_silent(
     }
     let tried = Retry {
         attempts: retry.attempts.saturating_add(1),
-        next_try: Some(now + pause(retry.attempts, &settings, &row.id)),
+        next_try: Some(now + pause(retry.attempts, row.cause, &settings, &row.id)),
     };
     engine.database.set_retry(row.id.clone(), tried).await?;
     failpoint::hit("recover.counted");
     let failed = report.failures.len();
     let reason = format!("{failed} live probes in a row failed: {}", report.last);
     tracing::warn!(tenant = %row.id, reason, "it does not answer; restarting it");
-    let request = json!({ "cause": FailureCause::Unhealthy, "reason": reason });
+    let request = by_itself(json!({ "cause": FailureCause::Unhealthy, "reason": reason }));
     let kind = OperationKind::Restart;
     engine
         .submit(kind, Some(row.id), request, ACTOR.to_owned())
@@ -167,11 +191,11 @@ async fn erase_if_due(
     if erase_at.is_some_and(|at| at <= now) && retry.next_try.is_none_or(|at| at <= now) {
         let tried = Retry {
             attempts: retry.attempts.saturating_add(1),
-            next_try: Some(now + pause(retry.attempts, &settings, &row.id)),
+            next_try: Some(now + pause(retry.attempts, None, &settings, &row.id)),
         };
         engine.database.set_retry(row.id.clone(), tried).await?;
         tracing::info!(tenant = %row.id, "its retention is over; erasing it");
-        let request = json!({ "purge": true });
+        let request = by_itself(json!({ "purge": true }));
         let kind = OperationKind::Remove;
         engine
             .submit(kind, Some(row.id), request, ACTOR.to_owned())

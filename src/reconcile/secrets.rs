@@ -207,7 +207,7 @@ impl Engine {
             }));
         }
         store(self, tenant, name, SecretSource::Given, value, actor).await?;
-        self.tidy(tenant, name, &used).await?;
+        self.tidy(tenant, name).await?;
         self.secret(tenant, name).await
     }
 
@@ -228,7 +228,7 @@ impl Engine {
             None => self.newest_source(tenant, name).await?,
         };
         renew(self, tenant, name, &source, actor).await?;
-        self.tidy(tenant, name, &used).await?;
+        self.tidy(tenant, name).await?;
         self.secret(tenant, name).await
     }
 
@@ -303,16 +303,12 @@ impl Engine {
     }
 
     /// Removes versions that no revision has run with, but not the newest.
-    async fn tidy(
-        &self,
-        tenant: &TenantId,
-        name: &SecretName,
-        used: &Used,
-    ) -> Result<(), OperationError> {
-        // An apply may have chosen a version, and not yet recorded that its revision runs with it.
-        if self.is_busy(tenant) {
+    async fn tidy(&self, tenant: &TenantId, name: &SecretName) -> Result<(), OperationError> {
+        // An apply may have chosen a version, and not yet recorded that its revision runs with it; none begins meanwhile.
+        let Some(_turn) = self.locks.try_lock(tenant) else {
             return Ok(());
-        }
+        };
+        let used = self.used(tenant).await?;
         let stored = stored(self, tenant).await?;
         let newest = stored.get(name).and_then(|versions| versions.last());
         let mut keep = used.by_revisions.get(name).cloned().unwrap_or_default();

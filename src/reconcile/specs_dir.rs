@@ -14,11 +14,11 @@ use super::blocking;
 use super::engine::{Engine, asked};
 use super::error::OperationError;
 use super::image::Images;
-use super::operations::{ApplyJob, plan, refuse, resolve_all};
+use super::operations::{ApplyJob, failed_alike, plan, refuse, resolve_all};
 use crate::api::{ApplyPlan, Change, Document};
 use crate::host::files::{self, FileError};
-use crate::state::OperationKind;
-use crate::tenant::{Catalog, MAX_BYTES, ResolvedSpec, Source};
+use crate::state::{Operation, OperationKind};
+use crate::tenant::{Catalog, MAX_BYTES, ResolvedSpec, Source, TenantId};
 
 /// Reads every `*.toml` of a directory, in order of name; an absent directory has none.
 pub fn read_documents(directory: &Utf8Path) -> Result<Vec<Document>, FileError> {
@@ -83,26 +83,42 @@ pub async fn apply_directory(
 ) -> Result<(Vec<ApplyPlan>, Vec<OperationError>), OperationError> {
     let directory = engine.layout.specs_dir();
     let documents = blocking(move || read_documents(&directory)).await?;
-    let mut plans = Vec::new();
     let mut faults = Vec::new();
+    let mut fault = |file: &str, error: OperationError| {
+        tracing::error!(file, problem = ?error.problem().faults, "{error}");
+        faults.push(error);
+    };
     let mut ruled = BTreeSet::new();
-    let (mut images, mut specs) = (Images::default(), Vec::new());
+    let (mut images, mut found) = (Images::default(), Vec::new());
     for document in documents {
-        match look_at_file(engine, &mut images, &document, &mut ruled, &mut specs, pull).await {
-            Ok(plan) => plans.push(plan),
-            Err(error) => {
-                tracing::error!(file = document.name, problem = ?error.problem().faults, "{error}");
-                faults.push(error);
-            }
+        match look_at_file(engine, &mut images, &document, &mut ruled, pull).await {
+            Ok((plan, spec)) => found.push((document, plan, spec)),
+            Err(error) => fault(&document.name, error),
         }
     }
+    let (mut plans, mut specs) = (Vec::new(), Vec::new());
+    let turn = engine.turn_to_promise().await;
+    for (document, mut plan, spec) in found {
+        if let Some(spec) = spec {
+            // Together with what other files ask for in the same go. One that is too much stops no other.
+            let together = specs.iter().chain([&spec]);
+            if let Err(error) = turn.check(together).await {
+                fault(&document.name, error);
+                continue;
+            }
+            plan.operation = Some(operation(document, spec.tenant.clone(), pull));
+            specs.push(spec);
+        }
+        plans.push(plan);
+    }
     // Told once for all of them.
-    let exceeded = engine.check_capacity(&specs).await?;
+    let exceeded = turn.check(&specs).await?;
     if let Some(plan) = plans.first_mut() {
         plan.warnings.extend(exceeded);
     }
     let operations = plans.iter().filter_map(|plan| plan.operation.clone());
     engine.submit_all(operations.collect()).await?;
+    drop(turn);
     for row in engine.database.tenants().await? {
         if row.source.is_some() && !ruled.contains(&row.id) && faults.is_empty() {
             tracing::info!(tenant = %row.id, "its file is gone; it is ruled by hand from now on");
@@ -112,15 +128,14 @@ pub async fn apply_directory(
     Ok((plans, faults))
 }
 
-/// What a file leads to, with the operation that is still to be submitted.
+/// What a file leads to, and the spec that is to be applied, where one is.
 async fn look_at_file(
     engine: &Arc<Engine>,
     images: &mut Images,
     document: &Document,
-    ruled: &mut BTreeSet<crate::tenant::TenantId>,
-    asked_before: &mut Vec<ResolvedSpec>,
+    ruled: &mut BTreeSet<TenantId>,
     pull: bool,
-) -> Result<ApplyPlan, OperationError> {
+) -> Result<(ApplyPlan, Option<ResolvedSpec>), OperationError> {
     let resolved = resolve_all(&engine.catalog(), std::slice::from_ref(document))?;
     let Some(spec) = resolved.into_iter().next() else {
         return Err(OperationError::Interrupted);
@@ -132,8 +147,9 @@ async fn look_at_file(
             second: document.name.clone(),
         });
     }
-    if let Some(row) = engine.database.find_tenant(spec.tenant.clone()).await? {
-        refuse(engine, OperationKind::Apply, &Value::Null, &row).await?;
+    let row = engine.database.find_tenant(spec.tenant.clone()).await?;
+    if let Some(row) = &row {
+        refuse(engine, OperationKind::Apply, &Value::Null, row).await?;
     }
     let mut plan = plan(engine, images, document, &spec, pull).await?;
     if plan.change == Change::None {
@@ -142,23 +158,34 @@ async fn look_at_file(
         if row.source != source {
             engine.database.set_source(spec.tenant, source).await?;
         }
-        return Ok(plan);
+        return Ok((plan, None));
     }
-    // Together with what other files ask for in the same go. One that is too much stops no other.
-    let together = asked_before.iter().chain([&spec]);
-    engine.check_capacity(together).await?;
-    asked_before.push(spec.clone());
+    if let (Some(row), false) = (&row, pull)
+        && let Some(failed) = failed_alike(engine, images, row, document, &spec).await?
+    {
+        let tenant = &spec.tenant;
+        tracing::warn!(%tenant, revision = failed, "the same failed before and is not tried again");
+        plan.change = Change::Skip;
+        plan.warnings = vec![format!(
+            "{tenant}: revision {failed} was made of the very same and failed; it is not tried again until its file, image, plan or \
+             secrets change, or by `tenantd reload --pull`"
+        )];
+        return Ok((plan, None));
+    }
+    Ok((plan, Some(spec)))
+}
+
+/// The operation that brings a file's spec in.
+fn operation(document: Document, tenant: TenantId, pull: bool) -> Operation {
+    let actor = format!("file {}", document.name);
     let job = ApplyJob {
-        name: document.name.clone(),
-        spec: document.text.clone(),
-        message: String::new(),
         source: Some(document.name.clone()),
+        name: document.name,
+        spec: document.text,
+        message: String::new(),
         pull,
         force: false,
     };
     let request = serde_json::to_value(job).unwrap_or_default();
-    let actor = format!("file {}", document.name);
-    let operation = asked(OperationKind::Apply, Some(spec.tenant), request, actor);
-    plan.operation = Some(operation);
-    Ok(plan)
+    asked(OperationKind::Apply, Some(tenant), request, actor)
 }

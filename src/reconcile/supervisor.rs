@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use super::diagnose::{self, symptoms};
+use super::blocking;
+use super::diagnose::{self, symptoms, with_kernels_word};
 use super::engine::Engine;
 use super::error::OperationError;
 use super::judge::judge;
-use crate::host::clock;
 use crate::host::freezer::{Freezer, Owner};
-use crate::host::systemd::UnitEvent;
+use crate::host::systemd::{ActiveState, UnitEvent};
+use crate::host::{cgroup, clock};
 use crate::state::{Goal, Why};
 use crate::tenant::{TenantId, TenantState};
 
@@ -27,9 +28,21 @@ pub async fn look(engine: &Engine) -> Result<(), OperationError> {
     let units = engine.systemd.list_units(PATTERNS).await?;
     engine.views().replace(units);
     for row in engine.database.tenants().await? {
+        note_earlier_kills(engine, &row.id).await;
         judge_one(engine, &row.id).await?;
     }
     Ok(())
+}
+
+/// What the kernel killed before an agent that runs was started says nothing about its next end.
+async fn note_earlier_kills(engine: &Engine, tenant: &TenantId) {
+    if engine.agent_view(tenant).active != ActiveState::Active {
+        return;
+    }
+    let (layout, asked) = (engine.layout.clone(), tenant.clone());
+    if let Some(kills) = blocking(move || cgroup::oom_kills(&layout, &asked)).await {
+        engine.views().note_kills(tenant, kills);
+    }
 }
 
 /// Follows events until the connection to systemd is gone for good.
@@ -71,7 +84,7 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
     let frozen = Freezer::new(engine.layout.clone())
         .record(tenant)
         .is_ok_and(|record| record.is_some_and(|record| record.owner == Owner::Sleep));
-    let view = engine.agent_view(tenant);
+    let view = with_kernels_word(engine, tenant, engine.agent_view(tenant)).await;
     let judged = judge(
         row.state,
         row.wanted,

@@ -8,6 +8,10 @@ use crate::tenant::TenantState;
 /// Crashes after which a revision that systemd brings back again and again is no good.
 const MOST_CRASHES: u32 = 3;
 
+/// The end of a trial that has failed, where going back has failed as well: when that is tried again is `recover`'s
+/// affair, which knows of pauses.
+pub const GOING_BACK_FAILED: Timestamp = Timestamp::MAX;
+
 /// What to do about a trial now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -41,7 +45,12 @@ pub fn verdict(
         return Verdict::Over;
     }
     if let Some(failure) = &trial.failure {
-        return Verdict::Failed(failure.clone());
+        return match row.state {
+            TenantState::Failed if trial.ends_at == GOING_BACK_FAILED => {
+                Verdict::Wait(GOING_BACK_FAILED)
+            }
+            _ => Verdict::Failed(failure.clone()),
+        };
     }
     let reason = || row.reason.clone();
     let crashes = restarts.saturating_sub(trial.restarts_before);
@@ -107,6 +116,7 @@ mod tests {
             restarts_before: 2,
             crashes: 1,
             failure: None,
+            cause: None,
         }
     }
 
@@ -169,5 +179,14 @@ mod tests {
             at(0),
         );
         assert_eq!(judged, Verdict::Failed("no".to_owned()));
+        let stuck = row(TenantState::Failed);
+        let judged = |trial: &Trial| verdict(trial, &stuck, 3, SignedDuration::ZERO, at(0));
+        assert_eq!(judged(&failed), Verdict::Failed("no".to_owned()));
+        let failed_again = Trial {
+            ends_at: GOING_BACK_FAILED,
+            ..failed
+        };
+        // Else at once, again and again.
+        assert_eq!(judged(&failed_again), Verdict::Wait(GOING_BACK_FAILED));
     }
 }

@@ -12,11 +12,11 @@ use super::engine::Engine;
 use super::error::OperationError;
 use super::operations;
 use super::run::Run;
-use super::trial::{Verdict, later, verdict};
+use super::trial::{GOING_BACK_FAILED, Verdict, later, verdict};
 use crate::failpoint;
 use crate::host::clock;
-use crate::state::{Goal, OperationKind, Trial, Why};
-use crate::tenant::TenantState;
+use crate::state::{Goal, OperationKind, TenantRow, Trial, Why};
+use crate::tenant::{FailureCause, TenantState};
 
 /// Who the audit log names for what trials lead to.
 pub const ACTOR: &str = "tenantd";
@@ -52,9 +52,23 @@ pub async fn arrived(run: &Run, revision: u64) -> Result<(), OperationError> {
         restarts_before: service.map_or(0, |service| service.restarts),
         crashes: 0,
         failure: None,
+        cause: None,
     };
     database.set_trial(trial).await?;
     failpoint::hit("trial.begun");
+    Ok(())
+}
+
+/// Going back from a revision that failed has failed as well: the decision stays.
+pub async fn going_back_failed(run: &Run) -> Result<(), OperationError> {
+    let database = &run.engine.database;
+    if let Some(trial) = database.trial(run.tenant()?.clone()).await? {
+        let stuck = Trial {
+            ends_at: GOING_BACK_FAILED,
+            ..trial
+        };
+        database.set_trial(stuck).await?;
+    }
     Ok(())
 }
 
@@ -143,9 +157,19 @@ async fn look_at(engine: &Arc<Engine>, trial: Trial) -> Result<Timestamp, Operat
                 operations::proven(engine, tenant, trial.revision).await?;
                 Ok(Timestamp::MAX)
             }
-            Err(why) => fail(engine, trial, row.good_revision, &why).await,
+            Err(why) => fail(engine, trial, &row, &why, FailureCause::Unhealthy).await,
         },
-        Verdict::Failed(why) => fail(engine, trial, row.good_revision, &why).await,
+        Verdict::Failed(why) => {
+            let cause = trial.cause.or(row.cause);
+            fail(
+                engine,
+                trial,
+                &row,
+                &why,
+                cause.unwrap_or(FailureCause::CrashLoop),
+            )
+            .await
+        }
     }
 }
 
@@ -153,8 +177,9 @@ async fn look_at(engine: &Arc<Engine>, trial: Trial) -> Result<Timestamp, Operat
 async fn fail(
     engine: &Arc<Engine>,
     trial: Trial,
-    good: Option<u64>,
+    row: &TenantRow,
     why: &str,
+    cause: FailureCause,
 ) -> Result<Timestamp, OperationError> {
     let (database, tenant, revision) = (&engine.database, trial.tenant.clone(), trial.revision);
     if engine.is_at_work(&tenant) {
@@ -162,7 +187,7 @@ async fn fail(
     }
     let why = format!("revision {revision} failed on trial: {why}");
     tracing::warn!(%tenant, "{why}");
-    let Some(good) = good else {
+    let Some(to) = operations::release_before(engine, row, revision).await else {
         let why = Why {
             actor: ACTOR.to_owned(),
             at: clock::now(),
@@ -179,12 +204,13 @@ async fn fail(
     if trial.failure.is_none() {
         let failed = Trial {
             failure: Some(why.clone()),
-            ..trial
+            cause: Some(cause),
+            ..trial.clone()
         };
         database.set_trial(failed).await?;
         failpoint::hit("trial.failed");
     }
-    let request = operations::rollback_of_trial(engine, &tenant, (revision, good), why).await;
+    let request = operations::rollback_of_trial(engine, &trial, to, why, Some(cause)).await;
     let actor = ACTOR.to_owned();
     engine
         .submit(OperationKind::Rollback, Some(tenant), request, actor)

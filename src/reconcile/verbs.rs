@@ -17,12 +17,16 @@ pub enum Refusal {
     NotTerminated,
     /// The tenant has no units yet.
     NoRevision,
+    /// The tenant's erasure has begun: it can only be ended.
+    Erasing,
 }
 
-/// Whether `verb` is refused for a tenant in `state`; `purge` is that of `remove`.
+/// Whether `verb` is refused for a tenant in `state`; `purge` is that of `remove`, and `erasing` says that such a one has
+/// begun.
 pub fn refusal(
     verb: OperationKind,
     purge: bool,
+    erasing: bool,
     state: TenantState,
     wanted: Wanted,
 ) -> Option<Refusal> {
@@ -30,6 +34,10 @@ pub fn refusal(
         Apply, Backup, Reclaim, Reconcile, Remove, Restart, Restore, Resume, Rollback, Start, Stop,
         Suspend,
     };
+    if erasing {
+        let ends_it = verb == Remove && purge || verb == Reconcile;
+        return (!ends_it).then_some(Refusal::Erasing);
+    }
     let is_new = matches!(state, TenantState::Requested | TenantState::Provisioning);
     if state == TenantState::Terminated {
         return match verb {
@@ -128,7 +136,7 @@ mod tests {
         let mut table = String::new();
         for verb in VERBS {
             for state in STATES {
-                let told = match refusal(verb, false, state, wanted(state)) {
+                let told = match refusal(verb, false, false, state, wanted(state)) {
                     None => "yes".to_owned(),
                     Some(refusal) => format!("{refusal:?}"),
                 };
@@ -149,7 +157,7 @@ mod tests {
                 // The first apply begins with another edge.
                 let is_first = verb == OperationKind::Apply
                     && matches!(state, S::Requested | S::Provisioning | S::Configuring);
-                if refusal(verb, false, state, wanted).is_none() && !is_first {
+                if refusal(verb, false, false, state, wanted).is_none() && !is_first {
                     let is_there = state == edge.ends().1;
                     assert!(
                         is_there || state.way_by(edge).is_some(),
@@ -164,9 +172,24 @@ mod tests {
     fn whatever_is_terminated_can_be_reclaimed_or_purged_and_nothing_else() {
         for verb in VERBS {
             for purge in [false, true] {
-                let is_refused = refusal(verb, purge, S::Terminated, Wanted::Removed).is_some();
+                let is_refused =
+                    refusal(verb, purge, false, S::Terminated, Wanted::Removed).is_some();
                 let may = verb == OperationKind::Reclaim || verb == OperationKind::Remove && purge;
                 assert_eq!(is_refused, !may, "{verb:?}, purge: {purge}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_tenant_can_only_be_purged() {
+        for (verb, state) in VERBS
+            .iter()
+            .flat_map(|verb| STATES.map(|state| (*verb, state)))
+        {
+            for purge in [false, true] {
+                let refused = refusal(verb, purge, true, state, wanted(state));
+                let may = verb == OperationKind::Remove && purge;
+                assert_eq!(refused.is_none(), may, "{verb:?} in {state}");
             }
         }
     }

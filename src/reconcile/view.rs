@@ -55,6 +55,8 @@ pub struct Views {
     units: BTreeMap<String, UnitView>,
     /// How each tenant's container last ended, in Podman's words; none while it runs.
     endings: BTreeMap<TenantId, String>,
+    /// How many processes of each tenant the kernel had killed for lack of memory when it was last asked.
+    kills: BTreeMap<TenantId, u64>,
 }
 
 impl Views {
@@ -97,6 +99,14 @@ impl Views {
         };
     }
 
+    /// Notes how many processes of a tenant the kernel has killed for lack of memory since its slice was made. Says
+    /// whether there are new ones.
+    pub fn note_kills(&mut self, tenant: &TenantId, kills: u64) -> bool {
+        let before = self.kills.insert(tenant.clone(), kills).unwrap_or(0);
+        // A slice that was made anew counts from nothing.
+        kills > 0 && kills != before
+    }
+
     /// Whether the tenant's container was killed for lack of memory and has not started since.
     pub fn is_out_of_memory(&self, tenant: &TenantId) -> bool {
         self.endings
@@ -112,5 +122,18 @@ impl Views {
     /// One unit; a unit that was never heard of is inactive.
     pub fn get(&self, unit: &str) -> UnitView {
         self.units.get(unit).cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_new_once() {
+        let tenant: TenantId = "acme".parse().unwrap();
+        let mut views = Views::default();
+        let counts = [0, 1, 1, 3, 0, 3].map(|count| views.note_kills(&tenant, count));
+        assert_eq!(counts, [false, true, false, true, false, true]);
     }
 }

@@ -19,6 +19,8 @@ pub struct Ending {
     pub held_because: Option<String>,
     /// From when it is erased; none until it is terminated.
     pub erase_at: Option<Timestamp>,
+    /// Whether its erasure has begun: what is left of it is nothing to come back to.
+    pub erasing: bool,
 }
 
 impl Database {
@@ -69,6 +71,22 @@ impl Database {
         .await
     }
 
+    /// Records that a tenant's erasure begins: from here on it can only be ended.
+    pub async fn begin_erasing(&self, id: TenantId) -> Result<(), StateError> {
+        self.call(move |connection| {
+            connection
+                .execute(
+                    "INSERT INTO endings (tenant, wanted, erasing)
+                     SELECT id, wanted, 1 FROM tenants WHERE id = ?1
+                     ON CONFLICT (tenant) DO UPDATE SET erasing = 1",
+                    [id.as_str()],
+                )
+                .map_err(StateError::statement("record that a tenant is erased"))?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Takes an ending back: the tenant is to be what was wanted of it before. Returns what that is.
     pub async fn reclaim(&self, id: TenantId, why: Why) -> Result<Wanted, StateError> {
         self.call(move |connection| {
@@ -105,25 +123,26 @@ fn read(connection: &Connection, id: &TenantId) -> Result<Option<Ending>, StateE
     let failed = || StateError::statement("read how a tenant ended");
     let found = connection
         .query_row(
-            "SELECT wanted, held_because, erase_at FROM endings WHERE tenant = ?1",
+            "SELECT wanted, held_because, erase_at, erasing FROM endings WHERE tenant = ?1",
             [id.as_str()],
             |row| {
                 let erase_at = match row.get::<_, Option<String>>(2)? {
                     Some(_) => Some(timestamp(row, 2)?),
                     None => None,
                 };
-                Ok((row.get::<_, String>(0)?, row.get(1)?, erase_at))
+                Ok((row.get::<_, String>(0)?, row.get(1)?, erase_at, row.get(3)?))
             },
         )
         .optional()
         .map_err(failed())?;
     found
-        .map(|(wanted, held_because, erase_at)| {
+        .map(|(wanted, held_because, erase_at, erasing)| {
             Ok(Ending {
                 wanted: serde_json::from_value(Value::String(wanted))
                     .map_err(StateError::document("what was wanted of a tenant"))?,
                 held_because,
                 erase_at,
+                erasing,
             })
         })
         .transpose()

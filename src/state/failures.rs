@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row};
 
-use super::tenants::timestamp;
+use super::tenants::{cause, timestamp};
 use super::{Database, StateError};
-use crate::tenant::{ImageId, TenantId};
+use crate::tenant::{FailureCause, ImageId, TenantId};
 
 /// Starts that tenantd tries by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Rollback {
     pub at: Timestamp,
     /// The image that is to blame, where it is.
     pub image: Option<String>,
+    /// Why it failed, where that was seen.
+    pub cause: Option<FailureCause>,
     /// Whether it counts for the breaker.
     pub counts: bool,
 }
@@ -85,14 +87,15 @@ impl Database {
         self.call(move |connection| {
             connection
                 .execute(
-                    "INSERT OR IGNORE INTO rollbacks (tenant, revision, at, image, counts)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT OR IGNORE INTO rollbacks (tenant, revision, at, image, counts, cause)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     (
                         id.as_str(),
                         rollback.revision,
                         rollback.at.to_string(),
                         rollback.image,
                         rollback.counts,
+                        rollback.cause.map(FailureCause::as_str),
                     ),
                 )
                 .map_err(StateError::statement("record a rollback"))?;
@@ -107,7 +110,7 @@ impl Database {
             let failed = || StateError::statement("read a tenant's rollbacks");
             let mut statement = connection
                 .prepare_cached(
-                    "SELECT revision, at, image, counts FROM rollbacks
+                    "SELECT revision, at, image, counts, cause FROM rollbacks
                      WHERE tenant = ?1 ORDER BY revision",
                 )
                 .map_err(failed())?;
@@ -117,6 +120,7 @@ impl Database {
                     at: timestamp(row, 1)?,
                     image: row.get(2)?,
                     counts: row.get(3)?,
+                    cause: cause(row, 4)?,
                 })
             });
             rows.and_then(Iterator::collect).map_err(failed())
@@ -198,6 +202,7 @@ mod tests {
             revision: 2,
             at: at("2026-11-21T10:00:00Z"),
             image: Some(image.to_string()),
+            cause: Some(FailureCause::CrashLoop),
             counts: true,
         };
         let again = Rollback {

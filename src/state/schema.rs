@@ -103,4 +103,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         failure         TEXT
     ) STRICT;
 ",
+    // Why a revision failed, and that a tenant's erasure has begun: half of one is nothing to come back to.
+    "
+    ALTER TABLE rollbacks ADD COLUMN cause TEXT;
+    ALTER TABLE trials ADD COLUMN cause TEXT;
+    ALTER TABLE endings ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0;
+",
 ];

@@ -128,6 +128,19 @@ pub(super) fn timestamp(row: &Row<'_>, index: usize) -> rusqlite::Result<Timesta
     })
 }
 
+/// Reads the cause of a failure that this module wrote.
+pub(super) fn cause(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<FailureCause>> {
+    let word: Option<String> = row.get(index)?;
+    let cause = word.map(|word| serde_json::from_value(Value::String(word)));
+    cause.transpose().map_err(|source| {
+        rusqlite::Error::FromSqlConversionFailure(
+            index,
+            rusqlite::types::Type::Text,
+            Box::<dyn std::error::Error + Send + Sync>::from(source),
+        )
+    })
+}
+
 fn from_row(row: &Row<'_>) -> Result<TenantRow, StateError> {
     let failed = || StateError::statement("read a tenant");
     let text = |index: usize| row.get::<_, String>(index).map_err(failed());

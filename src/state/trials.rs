@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row};
 
-use super::tenants::timestamp;
+use super::tenants::{cause, timestamp};
 use super::{AuditEntry, Database, OperationId, StateError, audit};
-use crate::tenant::TenantId;
+use crate::tenant::{FailureCause, TenantId};
 
 /// A revision on trial. A tenant has one at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,12 @@ pub struct Trial {
     pub crashes: u32,
     /// Why it has failed: set before anything is done about it, so that a crash changes no decision.
     pub failure: Option<String>,
+    /// The cause of that.
+    pub cause: Option<FailureCause>,
 }
 
-const COLUMNS: &str = "tenant, revision, operation, ends_at, restarts_before, crashes, failure";
+const COLUMNS: &str =
+    "tenant, revision, operation, ends_at, restarts_before, crashes, failure, cause";
 
 impl Database {
     /// Records a trial, or what has become of it.
@@ -34,7 +37,7 @@ impl Database {
         self.call(move |connection| {
             connection
                 .prepare_cached(&format!(
-                    "INSERT OR REPLACE INTO trials ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                    "INSERT OR REPLACE INTO trials ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
                 ))
                 .and_then(|mut statement| {
                     statement.execute((
@@ -45,6 +48,7 @@ impl Database {
                         trial.restarts_before,
                         trial.crashes,
                         &trial.failure,
+                        trial.cause.map(FailureCause::as_str),
                     ))
                 })
                 .map_err(StateError::statement("record a trial"))?;
@@ -140,6 +144,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Trial> {
         restarts_before: row.get(4)?,
         crashes: row.get(5)?,
         failure: row.get(6)?,
+        cause: cause(row, 7)?,
     })
 }
 
@@ -170,6 +175,7 @@ mod tests {
             restarts_before: 0,
             crashes: 1,
             failure: Some("no".to_owned()),
+            cause: Some(FailureCause::Unhealthy),
         };
         database.set_trial(trial.clone()).await.unwrap();
         let found = database.trials().await.unwrap();

@@ -69,6 +69,21 @@ impl FailureCause {
         }
     }
 
+    /// Whether the agent itself failed, so that its image or spec can be to blame. A full disk or a host in trouble says
+    /// nothing about either.
+    pub const fn is_the_agents(self) -> bool {
+        matches!(
+            self,
+            Self::CrashLoop
+                | Self::ExitCode
+                | Self::FatalExitCode
+                | Self::Signal
+                | Self::StartTimeout
+                | Self::Unhealthy
+                | Self::OutOfMemory
+        )
+    }
+
     /// Whether another start can end otherwise without anybody changing anything.
     pub const fn may_pass(self) -> bool {
         !matches!(self, Self::FatalExitCode)

@@ -95,6 +95,7 @@ const TABLE: &[(&str, &[Drill])] = &[
     ("release.moved", &[BadUpdate, Rollback]),
     ("release.noted", &[BadUpdate, Rollback]),
     ("release.taken", &[Update]),
+    ("remove.erasing", &[Remove]),
     ("remove.state-gone", &[Remove]),
     ("remove.terminated", &[Terminate]),
     ("remove.units-gone", &[Remove, Terminate]),

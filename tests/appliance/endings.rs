@@ -153,10 +153,8 @@ fn when_its_retention_is_over_nothing_is_left_of_a_tenant() {
         for tenant in ["x-over", "x-purged", "x-away"] {
             let escaped = tenant.replace('-', "?x2d");
             let left = host.machine.script(&format!(
-                // Its lock, which others may wait for, and the figures of its last backup are in memory until the host reboots.
                 r"find /etc/systemd /etc/containers /run/netns /run/tenantd /var/lib/tenantd/tenants \
                        /var/lib/tenantd/repositories /var/log/journal /run/log/journal \
-                       -not -path '/run/tenantd/lock/*' -not -path '/run/tenantd/report/*' \
                        '(' -name '*{tenant}*' -o -name '*{escaped}*' ')'
                   systemctl list-units --all --plain --no-legend '*{tenant}*' '*{escaped}*'"
             ))?;

@@ -70,6 +70,11 @@ fn each_cause_of_a_failure_is_named_and_what_may_pass_is_tried_again() {
 #[test]
 fn an_agent_in_a_crash_loop_is_given_up_by_systemd_and_has_a_next_try() {
     on_host("crash-loop", |host| {
+        // So late that it stays planned while this looks at it.
+        host.machine.script(
+            "printf '\\n[failure]\\nretry-after = \"1h\"\\n' >>/etc/tenantd/node.toml
+             tenantd reload",
+        )?;
         let spec = fake_with("acme", "env.FAKE_AGENT_MODE = \"crash-after:8\"");
         host.apply(&spec)?;
         host.wait_for_state("acme", "failed")?;

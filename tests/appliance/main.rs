@@ -32,4 +32,5 @@ mod registry;
 mod rollback;
 mod s3;
 mod secrets;
+mod unproven;
 mod virtual_machine;

@@ -200,6 +200,8 @@ fn memory_that_is_not_there_ends_only_who_wants_it(host: &Host<'_>) -> anyhow::R
         })?;
     host.wait_for_state(GREEDY, "running")?;
     ensure!(count(host, &slice, "memory.events", "oom_kill")? >= 1);
+    let shown = host.json(["show", GREEDY])?["transitions"].to_string();
+    ensure!(shown.contains("\"cause\":\"out-of-memory\""), "{shown}");
     let said = host
         .machine
         .journal(["--dmesg", "--grep", "oom-kill:constraint"])?;

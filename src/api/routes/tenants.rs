@@ -174,9 +174,9 @@ async fn apply(
     }
     let changing = specs.iter().zip(&plans);
     let changing = changing.filter(|(_, plan)| plan.change != Change::None);
-    let exceeded = engine
-        .check_capacity(changing.map(|(spec, _)| spec))
-        .await?;
+    // Until the operations are recorded: another one who asks meanwhile is judged with them.
+    let turn = engine.turn_to_promise().await;
+    let exceeded = turn.check(changing.map(|(spec, _)| spec)).await?;
     for plan in plans.iter_mut().filter(|plan| plan.change != Change::None) {
         plan.warnings.extend(exceeded.iter().cloned());
     }
@@ -211,6 +211,7 @@ async fn apply(
     // All at once, so that they go through the same rounds of checks and reloads.
     let operations = plans.iter().filter_map(|plan| plan.operation.clone());
     engine.submit_all(operations.collect()).await?;
+    drop(turn);
     Ok((StatusCode::ACCEPTED, Json(plans)))
 }
 

@@ -140,9 +140,13 @@ pub(super) async fn backup_all(layout: &Layout) -> anyhow::Result<()> {
         .filter_map(std::future::ready)
         .collect()
         .await;
-    backup_node(layout)
-        .await
-        .context("the node was not backed up")?;
+    if protect::has_something(layout) {
+        backup_node(layout)
+            .await
+            .context("the node was not backed up")?;
+    } else {
+        tracing::info!("no tenants yet, and nothing to back up");
+    }
     if !failed.is_empty() {
         bail!(
             "{} of {total} tenants were not backed up: {}; `journalctl -u 'tenantd-backup@*'` tells why",

@@ -4,12 +4,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::back::{decided_before, roll_back};
 use super::gate;
 use super::plan::{is_same, render_for};
 use super::release;
 use crate::failpoint;
 use crate::host::{clock, dirs, files};
-use crate::reconcile::attempts;
 use crate::reconcile::blocking;
 use crate::reconcile::converge::{converge, wait_healthy};
 use crate::reconcile::engine::Engine;
@@ -20,7 +20,7 @@ use crate::reconcile::limits;
 use crate::reconcile::run::Run;
 use crate::reconcile::secrets::{self, Planned};
 use crate::reconcile::trials;
-use crate::state::{StoredRevision, TenantRow, Trial, Wanted};
+use crate::state::{StoredRevision, TenantRow, Wanted};
 use crate::tenant::{
     Edge, ResolvedSpec, Revision, RevisionNumber, SecretVersions, Source, TenantState, User,
 };
@@ -69,8 +69,8 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
             .await?;
     }
     failpoint::hit("apply.row");
-    if let Some(failed) = failed_before(run).await? {
-        return Err(roll_back(run, &row, failed.0, OperationError::Earlier(failed.1)).await?);
+    if let Some((failed, why)) = decided_before(run).await? {
+        return Err(roll_back(run, &row, failed, OperationError::Earlier(why)).await?);
     }
     let made = engine
         .database
@@ -308,91 +308,4 @@ async fn stand_as_before(run: &Run, before: &TenantRow) -> Result<(), OperationE
         }
         state => run.reach(state, before.reason.clone()).await,
     }
-}
-
-/// What was decided about this very operation before it was cut short: the revision that failed, and why.
-async fn failed_before(run: &Run) -> Result<Option<(u64, String)>, OperationError> {
-    let trial = run.engine.database.trial(run.tenant()?.clone()).await?;
-    let ours = trial.filter(|trial| trial.operation == run.operation.id);
-    Ok(ours.and_then(|trial| Some((trial.revision, trial.failure?))))
-}
-
-/// Puts the last known good release back, or takes the units of a first revision away.
-async fn roll_back(
-    run: &Run,
-    before: &TenantRow,
-    failed: u64,
-    cause: OperationError,
-) -> Result<OperationError, OperationError> {
-    let database = &run.engine.database;
-    let tenant = before.id.clone();
-    tracing::warn!(revision = failed, "{cause}");
-    attempts::keep(run, Some(failed), &cause).await;
-    let why = gate::note_rollback(run, failed, &cause).await?;
-    // Decided from here on: a run that is taken up goes back, and does not try again.
-    database
-        .set_trial(Trial {
-            tenant: tenant.clone(),
-            revision: failed,
-            operation: run.operation.id,
-            ends_at: clock::now(),
-            restarts_before: 0,
-            crashes: 0,
-            failure: Some(cause.chain()),
-        })
-        .await?;
-    let good = run
-        .row()
-        .await?
-        .good_revision
-        .filter(|good| *good != failed);
-    failpoint::hit("apply.rolling-back");
-    let Some(kept) = good else {
-        database
-            .set_current_revision(tenant.clone(), None, false)
-            .await?;
-        run.step("take the failed units away").await?;
-        converge(run).await?;
-        run.fail(&cause, why).await?;
-        database.end_trial(tenant).await?;
-        return Ok(cause);
-    };
-    // What never started has written nothing.
-    let has_written = may_have_started(&cause) || run.is_taken_up();
-    let with_data = has_written && release::has_data(run, kept).await?;
-    let mut aside = None;
-    match release::go_back(run, (failed, kept), with_data).await {
-        Ok(set_aside) => {
-            aside = set_aside.map(Box::new);
-            let state = match before.wanted {
-                Wanted::Running => TenantState::Running,
-                Wanted::Suspended => TenantState::Suspended,
-                Wanted::Stopped | Wanted::Removed => TenantState::Stopped,
-            };
-            run.reach(state, Some(format!("revision {failed} failed")))
-                .await?;
-        }
-        Err(error) => {
-            run.fail(&error, why).await?;
-        }
-    }
-    database.end_trial(tenant.clone()).await?;
-    Ok(OperationError::RolledBack {
-        tenant,
-        failed,
-        kept,
-        aside,
-        cause: Box::new(cause),
-    })
-}
-
-/// Whether the agent of a revision that failed so may have run, and so have changed its data.
-fn may_have_started(cause: &OperationError) -> bool {
-    matches!(
-        cause,
-        OperationError::Job { .. }
-            | OperationError::NotHealthy { .. }
-            | OperationError::Unsettled(_)
-            | OperationError::Earlier(_)
-    )
 }

@@ -1,17 +1,23 @@
 //! Erasing a tenant: all that this host has of it, and what its backups could be read with.
 //! It is done in an order in which every crash leaves a tenant that is erased by doing it again.
 
-use camino::Utf8PathBuf;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::failpoint;
-use crate::host::{clock, dirs};
-use crate::layout::{Layout, UnitNames};
+use crate::host::lock::TenantLock;
+use crate::host::{clock, dirs, files};
+use crate::layout::UnitNames;
 use crate::protect::{self, ErasureStatus, ProtectError};
 use crate::reconcile::blocking;
+use crate::reconcile::converge::done;
 use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::run::Run;
 use crate::tenant::TenantId;
+
+/// Longest wait for whoever still does something with the tenant.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// Erases a tenant whose units are gone.
 pub(super) async fn erase(
@@ -20,15 +26,19 @@ pub(super) async fn erase(
     keep_backups: bool,
 ) -> Result<Value, OperationError> {
     let engine = &run.engine;
+    // From here on nobody gets back what may be half gone.
+    engine.database.begin_erasing(tenant.clone()).await?;
+    failpoint::hit("remove.erasing");
     run.step("remove the state").await?;
-    let (layout, id) = (engine.layout.clone(), tenant.clone());
+    let mut traces = vec![engine.layout.tenant_dir(tenant)];
+    traces.extend(engine.layout.kept_beside(tenant));
     blocking(move || {
-        let traces = traces(&layout, &id);
         traces
             .iter()
             .try_for_each(|directory| dirs::remove_tree(directory))
     })
     .await?;
+    erase_log(run, tenant).await?;
     failpoint::hit("remove.state-gone");
     let backups = if keep_backups {
         "kept"
@@ -37,6 +47,7 @@ pub(super) async fn erase(
         erase_backups(run, tenant).await?
     };
     failpoint::hit("remove.keys-gone");
+    clean_memory(run, tenant).await?;
     let because = match backups {
         "kept" => "its state; its backups are kept".to_owned(),
         backups => format!("its state; its backups: {backups}"),
@@ -49,22 +60,42 @@ pub(super) async fn erase(
     Ok(json!({ "tenant": tenant, "backups": backups }))
 }
 
-/// Every directory in which this host has something of a tenant, apart from its repository.
-fn traces(layout: &Layout, tenant: &TenantId) -> Vec<Utf8PathBuf> {
-    let mut traces = vec![layout.tenant_dir(tenant)];
-    traces.extend(layout.kept_beside(tenant));
-    let namespace = UnitNames(tenant).journal_namespace();
-    for journals in layout.journals() {
-        let entries = journals.read_dir_utf8().into_iter().flatten().flatten();
-        let is_its = |name: &str| {
-            // A machine's id has 32 digits (machine-id(5)).
-            name.split_once('.')
-                .is_some_and(|(machine, of)| machine.len() == 32 && of == namespace)
-        };
-        let its = entries.filter(|entry| is_its(entry.file_name()));
-        traces.extend(its.map(camino::Utf8DirEntry::into_path));
+/// Has the tenant's log removed, by a unit that may write there.
+async fn erase_log(run: &Run, tenant: &TenantId) -> Result<(), OperationError> {
+    let unit = UnitNames(tenant).instance("erase-log", "service");
+    let result = run.engine.systemd.start(&unit).await?;
+    done(run, &unit, "start", result).await
+}
+
+/// Removes what is of a tenant in memory: locks, reports, records of freezes.
+async fn clean_memory(run: &Run, tenant: &TenantId) -> Result<(), OperationError> {
+    let (layout, id) = (run.engine.layout.clone(), tenant.clone());
+    blocking(move || {
+        let mut files = protect::reports_of(&layout, &id);
+        files.extend([
+            layout.freeze_file(&id),
+            layout.quiesce_file(&id),
+            layout.health_file(&id),
+            layout.start_answers_file(&id),
+        ]);
+        files
+            .iter()
+            .try_for_each(|file| files::remove(file).map(drop))
+    })
+    .await?;
+    let layout = &run.engine.layout;
+    // Whoever has it does something with a tenant that is no more, and finds that out; it goes at the next boot.
+    match TenantLock::acquire(layout, tenant, "erase", LOCK_WAIT).await {
+        Ok(lock) => {
+            if let Err(error) = lock.remove(layout) {
+                tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "its lock stays");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "its lock stays");
+        }
     }
-    traces
+    Ok(())
 }
 
 /// Deletes what a tenant's backups can be read with, or records that it is still to be done.
@@ -92,30 +123,5 @@ async fn erase_backups(run: &Run, tenant: &TenantId) -> Result<&'static str, Ope
             tracing::warn!(%tenant, "the keys are not erased yet: {}", chain(&error));
             Ok("erasure pending")
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use camino::Utf8Path;
-
-    use super::*;
-
-    #[test]
-    fn a_tenants_log_is_found_and_no_other_ones() {
-        let guard = tempfile::tempdir().unwrap();
-        let layout = Layout::rooted(Utf8Path::from_path(guard.path()).unwrap());
-        let [journals, _] = layout.journals();
-        let machine = "0123456789abcdef0123456789abcdef";
-        for name in ["", ".tenant-acme", ".tenant-acme-2", ".other"] {
-            dirs::make(&journals.join(format!("{machine}{name}")), 0o700).unwrap();
-        }
-        dirs::make(&journals.join("short.tenant-acme"), 0o700).unwrap();
-        let found = traces(&layout, &"acme".parse().unwrap());
-        let found: Vec<_> = found
-            .iter()
-            .filter(|path| path.starts_with(&journals))
-            .collect();
-        assert_eq!(found, [&journals.join(format!("{machine}.tenant-acme"))]);
     }
 }

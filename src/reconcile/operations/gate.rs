@@ -2,7 +2,6 @@
 //! The decisions are `policy`'s; here they meet the records.
 
 use crate::host::clock;
-use crate::reconcile::diagnose::cause_of;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::policy::{blamed, breaker, failed_before};
@@ -50,16 +49,15 @@ pub async fn proven(engine: &Engine, tenant: TenantId, number: u64) -> Result<()
     Ok(database.forgive(tenant).await?)
 }
 
-/// Remembers that a revision is rolled back, before it is; says why it failed.
+/// Remembers that a revision is rolled back, and for what cause, before it is.
 pub(super) async fn note_rollback(
     run: &Run,
     failed: u64,
-    error: &OperationError,
-) -> Result<Option<FailureCause>, OperationError> {
-    let cause = cause_of(run, error).await;
+    cause: Option<FailureCause>,
+) -> Result<(), OperationError> {
     let (database, row) = (&run.engine.database, run.row().await?);
     let Some(good) = row.good_revision.filter(|good| *good != failed) else {
-        return Ok(cause);
+        return Ok(());
     };
     let image = async |number| {
         let stored = database.revision(row.id.clone(), number).await?;
@@ -75,8 +73,8 @@ pub(super) async fn note_rollback(
         revision: failed,
         at: clock::now(),
         image: blamed.map(str::to_owned),
+        cause,
         counts: true,
     };
-    database.note_rollback(row.id.clone(), rollback).await?;
-    Ok(cause)
+    Ok(database.note_rollback(row.id.clone(), rollback).await?)
 }

@@ -2,20 +2,22 @@
 
 use serde_json::{Value, json};
 
+use super::back::{decided_before, may_have_started, roll_back};
+use super::premise::is_by_itself;
+use super::rollback::release_before;
 use crate::reconcile::converge::{converge, start_agent, wait_healthy};
 use crate::reconcile::decide::Step;
 use crate::reconcile::diagnose::cause_of;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::run::Run;
 use crate::reconcile::trials;
-use crate::state::Wanted;
-use crate::tenant::{Edge, TenantState};
+use crate::state::{TenantRow, Wanted};
+use crate::tenant::{Edge, FailureCause, TenantState};
 
 /// Starts a stopped tenant, or one that systemd has given up. An operator who asks begins anew:
 /// what failed before does not count any more.
 pub(super) async fn start(run: &Run) -> Result<Value, OperationError> {
-    let is_automatic = run.operation.request["automatic"].as_bool() == Some(true);
-    if !is_automatic {
+    if !is_by_itself(&run.operation.request) {
         let tenant = run.tenant()?.clone();
         run.engine.database.forgive(tenant).await?;
     }
@@ -33,6 +35,13 @@ pub(super) async fn bring_up(run: &Run) -> Result<Value, OperationError> {
     let Some(revision) = row.current_revision else {
         return Err(OperationError::NoRevision(row.id));
     };
+    let before = TenantRow {
+        wanted: Wanted::Running,
+        ..row.clone()
+    };
+    if let Some((failed, why)) = decided_before(run).await? {
+        return Err(roll_back(run, &before, failed, OperationError::Earlier(why)).await?);
+    }
     run.want(Wanted::Running, None).await?;
     if row.state != TenantState::Running {
         run.follow(Edge::Start, None).await?;
@@ -43,8 +52,26 @@ pub(super) async fn bring_up(run: &Run) -> Result<Value, OperationError> {
         start_agent(run, &Step::StartAgent).await?;
         wait_healthy(run).await
     };
-    came_up(run, Some(revision), up.await).await?;
-    Ok(json!({ "tenant": row.id, "revision": revision }))
+    match up.await {
+        Err(error) if is_unproven(run, &row, revision, &error).await => {
+            Err(roll_back(run, &before, revision, error).await?)
+        }
+        up => {
+            came_up(run, Some(revision), up).await?;
+            Ok(json!({ "tenant": row.id, "revision": revision }))
+        }
+    }
+}
+
+/// Whether it is a revision's own fault that it does not come up, and there is an earlier release: it was applied while
+/// the tenant was held, so this is the first that is seen of it.
+async fn is_unproven(run: &Run, row: &TenantRow, revision: u64, error: &OperationError) -> bool {
+    if row.good_revision == Some(revision) || !may_have_started(error) {
+        return false;
+    }
+    let cause = cause_of(run, error).await;
+    cause.is_some_and(FailureCause::is_the_agents)
+        && release_before(&run.engine, row, revision).await.is_some()
 }
 
 /// Records what came of a start.

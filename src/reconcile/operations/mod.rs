@@ -2,12 +2,15 @@
 //! Each can be run again from its start at any time and ends the same.
 
 mod apply;
+mod back;
 mod backup;
 mod erase;
+mod failed_alike;
 mod gate;
 mod kept;
 mod life;
 mod plan;
+mod premise;
 mod reclaim;
 mod release;
 mod remove;
@@ -22,19 +25,27 @@ use super::engine::Engine;
 use super::error::OperationError;
 use super::run::Run;
 use super::verbs::refusal;
-use crate::state::{OperationKind, TenantRow};
+use crate::host::clock;
+use crate::state::{Operation, OperationKind, TenantRow};
 use crate::tenant::TenantId;
 
 pub use apply::ApplyJob;
+pub use failed_alike::failed_alike;
 pub(super) use gate::proven;
 pub use plan::{plan, preview, resolve_all};
-pub use rollback::{RollbackJob, of_trial as rollback_of_trial, settle as settle_rollback};
+pub use premise::by_itself;
+pub use rollback::{
+    RollbackJob, of_trial as rollback_of_trial, release_before, settle as settle_rollback,
+};
 
 /// An age identity, as handed over with a restore.
 pub type Identity = SecretString;
 
 /// Runs an operation to its end.
 pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
+    if !is_still_wanted(run).await? {
+        return Ok(json!({ "tenant": run.tenant()?, "nothing-to-do": true }));
+    }
     refuse_now(run).await?;
     refuse_changed(run).await?;
     match run.operation.kind {
@@ -51,6 +62,24 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         OperationKind::Rollback => rollback::run(run).await,
         OperationKind::Reconcile => reconcile(run).await,
     }
+}
+
+/// Whether what tenantd has asked of itself is still to be done, now that it is its turn.
+async fn is_still_wanted(run: &Run) -> Result<bool, OperationError> {
+    let Operation { kind, request, .. } = &run.operation;
+    if run.is_taken_up() || !premise::is_by_itself(request) {
+        return Ok(true);
+    }
+    let (database, tenant) = (&run.engine.database, run.tenant()?.clone());
+    let Some(row) = database.find_tenant(tenant.clone()).await? else {
+        return Ok(false);
+    };
+    let ending = database.ending(tenant).await?;
+    let holds = premise::holds(*kind, request, &row, ending.as_ref(), clock::now());
+    if !holds {
+        tracing::info!("somebody else was faster; nothing is left to do");
+    }
+    Ok(holds)
 }
 
 /// Refuses what cannot be done to the tenant where it stands, now that it is the operation's turn.
@@ -77,10 +106,11 @@ pub async fn refuse(
     row: &TenantRow,
 ) -> Result<(), OperationError> {
     let purge = request["purge"].as_bool().unwrap_or(false);
-    match refusal(kind, purge, row.state, row.wanted) {
+    let ending = engine.database.ending(row.id.clone()).await?;
+    let erasing = ending.as_ref().is_some_and(|ending| ending.erasing);
+    match refusal(kind, purge, erasing, row.state, row.wanted) {
         None => Ok(()),
         Some(refusal) => {
-            let ending = engine.database.ending(row.id.clone()).await?;
             let erase_at = ending.and_then(|ending| ending.erase_at);
             Err(OperationError::refused(refusal, row, kind, erase_at))
         }

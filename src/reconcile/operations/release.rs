@@ -13,7 +13,7 @@ use crate::layout::UnitNames;
 use crate::node::CloneMode;
 use crate::protect::{self, ProtectError, Release};
 use crate::reconcile::blocking;
-use crate::reconcile::converge::{converge, wait_healthy};
+use crate::reconcile::converge::{converge, stop_for_sure, wait_healthy};
 use crate::reconcile::error::OperationError;
 use crate::reconcile::room;
 use crate::reconcile::run::Run;
@@ -110,11 +110,23 @@ async fn drop_surplus(run: &Run, good: Option<u64>, keep: usize) -> Result<(), O
     dropped.await.map_err(|error| not_exchanged(run, error))
 }
 
-/// Whether there is a state that revision `to` has left.
-pub(super) async fn has_data(run: &Run, to: u64) -> Result<bool, OperationError> {
+/// Whether there is a clone of the state as revision `to` has left it. What a rollback has once set aside is none: it is
+/// of another time, and only an operator brings it back.
+pub(super) async fn has_clone(run: &Run, to: u64) -> Result<bool, OperationError> {
     let (layout, tenant) = (run.engine.layout.clone(), run.tenant()?.clone());
     let found = blocking(move || protect::releases(&layout, &tenant)).await;
-    Ok(found.iter().any(|release| release.revision == to))
+    Ok(found.iter().any(|release| release.is_clone_of(to)))
+}
+
+/// What becomes of the data when a tenant goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    /// They stay as they are.
+    Kept,
+    /// They are again as the release has left them, by the clone of then.
+    Cloned,
+    /// Likewise, also if a rollback has set them aside: an operator asked.
+    OfTheRelease,
 }
 
 /// Goes back from a revision to an earlier one: data where wanted, then units and agent, which must answer where it is
@@ -122,22 +134,24 @@ pub(super) async fn has_data(run: &Run, to: u64) -> Result<bool, OperationError>
 pub(super) async fn go_back(
     run: &Run,
     (from, to): (u64, u64),
-    with_data: bool,
+    data: Data,
 ) -> Result<Option<Release>, OperationError> {
     let (engine, row) = (&run.engine, run.row().await?);
-    let aside = if with_data {
+    let aside = if data == Data::Kept {
+        forget(run, to).await?;
+        None
+    } else {
         // It stays held until the units of the other revision are there: converging releases it.
         drop(Still::hold(run, &row).await?);
         run.step(&format!("bring back the data that revision {to} has left"))
             .await?;
         let (layout, tenant) = (engine.layout.clone(), row.id.clone());
         let operation = run.operation.id.to_string();
-        let back =
-            blocking(move || protect::bring_back(&layout, &tenant, &operation, (from, to))).await;
-        Some(back.map_err(|error| not_exchanged(run, error))?)
-    } else {
-        forget(run, to).await?;
-        None
+        let aside_too = data == Data::OfTheRelease;
+        let back = blocking(move || {
+            protect::bring_back(&layout, &tenant, &operation, (from, to), aside_too)
+        });
+        Some(back.await.map_err(|error| not_exchanged(run, error))?)
     };
     engine
         .database
@@ -187,7 +201,7 @@ impl Still {
         run.step("stop the agent").await?;
         // Not the unit that keeps it awake: a door that stays would not ask for it again.
         let (systemd, unit) = (&run.engine.systemd, UnitNames(&row.id).service());
-        systemd.stop(&unit).await?;
+        stop_for_sure(run, &unit).await?;
         // What follows is no further attempt of an agent that systemd has given up, or is about to.
         systemd.reset_failed(&unit).await?;
         Ok(Self { held, door_was_up })

@@ -54,6 +54,11 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
                 .await?;
             Ok(json!({ "tenant": tenant, "kept-state": directory }))
         }
+        // Done already, by this operation before it was cut short, or by the one before it. Erasing is asked for.
+        None if !purge => {
+            let directory = engine.layout.tenant_dir(&tenant);
+            Ok(json!({ "tenant": tenant, "kept-state": directory }))
+        }
         _ => erase(run, &tenant, keep_backups).await,
     }
 }

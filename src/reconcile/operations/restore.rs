@@ -9,7 +9,7 @@ use crate::host::systemd::JobResult;
 use crate::layout::UnitNames;
 use crate::protect::{self, ProtectError, RestoreOrder};
 use crate::reconcile::blocking;
-use crate::reconcile::converge::{converge, wait_healthy};
+use crate::reconcile::converge::{converge, stop, wait_healthy};
 use crate::reconcile::error::{OperationError, chain};
 use crate::reconcile::evidence;
 use crate::reconcile::room;
@@ -121,7 +121,7 @@ pub(super) async fn stop_agent(run: &Run) -> Result<(), OperationError> {
     run.step("stop the agent").await?;
     let names = UnitNames(run.tenant()?);
     for unit in [names.instance("awake", "service"), names.service()] {
-        run.engine.systemd.stop(&unit).await?;
+        stop(run, &unit).await?;
     }
     Ok(())
 }

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{gate, release};
+use super::gate;
+use super::premise::by_itself;
+use super::release::{self, Data};
 use crate::host::clock;
 use crate::protect::{self, ProtectError, Release};
 use crate::reconcile::attempts;
@@ -13,8 +15,9 @@ use crate::reconcile::diagnose::cause_of;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::error::OperationError;
 use crate::reconcile::run::Run;
-use crate::state::{AuditEntry, TenantRow, Wanted};
-use crate::tenant::{Edge, TenantId, TenantState};
+use crate::reconcile::trials;
+use crate::state::{AuditEntry, TenantRow, Trial, Wanted};
+use crate::tenant::{Edge, FailureCause, TenantId, TenantState};
 
 /// What a rollback records of its request: enough to be run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub struct RollbackJob {
     /// Why tenantd does it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_failed: Option<String>,
+    /// The cause of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<FailureCause>,
 }
 
 /// Settles what a rollback means now; `to` is what was asked for, if anything.
@@ -79,6 +85,7 @@ pub async fn settle(
         keep_data,
         message,
         trial_failed: None,
+        cause: None,
     })
 }
 
@@ -95,23 +102,33 @@ fn target(row: &TenantRow, from: u64, asked: Option<u64>, releases: &[Release]) 
         .filter(|&to| to != from)
 }
 
+/// The release to which a tenant goes back by itself from revision `failed`, if there is one.
+pub async fn release_before(engine: &Engine, row: &TenantRow, failed: u64) -> Option<u64> {
+    let (layout, asked) = (engine.layout.clone(), row.id.clone());
+    let releases = blocking(move || protect::releases(&layout, &asked)).await;
+    target(row, failed, None, &releases)
+}
+
 /// The request of the rollback that a failed trial leads to.
 pub async fn of_trial(
     engine: &Engine,
-    tenant: &TenantId,
-    (from, to): (u64, u64),
+    trial: &Trial,
+    to: u64,
     why: String,
+    cause: Option<FailureCause>,
 ) -> Value {
-    let (layout, asked) = (engine.layout.clone(), tenant.clone());
+    let (layout, asked) = (engine.layout.clone(), trial.tenant.clone());
     let releases = blocking(move || protect::releases(&layout, &asked)).await;
-    json!(RollbackJob {
-        from,
+    let job = RollbackJob {
+        from: trial.revision,
         to,
         // Better the old revision with the new data than none that runs.
-        keep_data: !releases.iter().any(|release| release.revision == to),
+        keep_data: !releases.iter().any(|release| release.is_clone_of(to)),
         message: String::new(),
         trial_failed: Some(why),
-    })
+        cause,
+    };
+    by_itself(job)
 }
 
 /// Returns to the release. Run again after a crash, it goes on where it was.
@@ -122,7 +139,8 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     let row = run.row().await?;
     let tenant = row.id.clone();
     let current = row.current_revision;
-    if current != Some(job.from) && current != Some(job.to) {
+    // The second only where this very operation has brought it so far.
+    if current != Some(job.from) && !(run.is_taken_up() && current == Some(job.to)) {
         return Err(OperationError::RevisionChanged {
             tenant,
             expected: job.from,
@@ -132,26 +150,38 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
     if let Some(why) = &job.trial_failed {
         let failed = OperationError::Earlier(why.clone());
         attempts::keep(run, Some(job.from), &failed).await;
-        gate::note_rollback(run, job.from, &failed).await?;
+        gate::note_rollback(run, job.from, job.cause).await?;
     }
     run.follow(Edge::Update, job.trial_failed.clone()).await?;
-    let back = release::go_back(run, (job.from, job.to), !job.keep_data).await;
-    engine.database.end_trial(tenant.clone()).await?;
-    let aside = match back {
+    let data = match (&job.trial_failed, job.keep_data) {
+        (_, true) => Data::Kept,
+        (Some(_), false) => Data::Cloned,
+        (None, false) => Data::OfTheRelease,
+    };
+    let database = &engine.database;
+    let aside = match release::go_back(run, (job.from, job.to), data).await {
         Ok(aside) => aside,
         Err(error) => {
+            match job.trial_failed {
+                None => database.end_trial(tenant.clone()).await?,
+                Some(_) => trials::going_back_failed(run).await?,
+            }
             let cause = cause_of(run, &error).await;
             run.fail(&error, cause).await?;
             return Err(error);
         }
     };
     let (actor, now) = (run.operation.actor.clone(), clock::now());
-    if row.wanted == Wanted::Running {
+    match (row.wanted, &job.trial_failed) {
         // It ran before, and whoever asked for it has said that it is good.
-        let database = &engine.database;
-        database
-            .promote(tenant.clone(), job.to, actor.clone(), now)
-            .await?;
+        (Wanted::Running, None) => {
+            database
+                .promote(tenant.clone(), job.to, actor.clone(), now)
+                .await?;
+            database.end_trial(tenant.clone()).await?;
+        }
+        (Wanted::Running, Some(_)) => trials::arrived(run, job.to).await?,
+        _ => database.end_trial(tenant.clone()).await?,
     }
     let action = format!("rolled back: revision {} -> {}", job.from, job.to);
     let why = job
@@ -160,7 +190,7 @@ pub(super) async fn run(run: &Run) -> Result<Value, OperationError> {
         .or(Some(job.message))
         .filter(|why| !why.is_empty());
     let line = AuditEntry::of_tenant(tenant.clone(), actor, now, action, why);
-    engine.database.audit(line).await?;
+    database.audit(line).await?;
     let state = match row.wanted {
         Wanted::Running => TenantState::Running,
         Wanted::Suspended => TenantState::Suspended,
