@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
+use super::quiesce_call::NotDone;
 use crate::backup::archive::{ArchiveError, ExportError, ImportError};
 use crate::backup::collect::CollectError;
 use crate::backup::freshness::Stale;
@@ -13,7 +14,6 @@ use crate::backup::{
     SealError, SnapshotError,
 };
 use crate::host::files::FileError;
-use crate::host::probe::Unready;
 use crate::node::{NodeKeyError, StoreSettingsError};
 use crate::object_store::StoreError;
 use crate::tenant::TenantId;
@@ -151,7 +151,7 @@ pub enum ProtectError {
         tenant: TenantId,
         /// What it answered.
         #[source]
-        source: Box<Unready>,
+        source: Box<NotDone>,
     },
     /// The node's heartbeat was not stored.
     #[error("the node's heartbeat, which says what the newest snapshots are, was not stored")]
@@ -204,6 +204,9 @@ pub enum ProtectError {
          restore the tenant without --path"
     )]
     WholeMount(String),
+    /// Two restores of paths of one tenant.
+    #[error("another path of tenant {0} is being restored; try again when that has ended")]
+    PathAtWork(TenantId),
     /// What was restored could not be put beside what is there.
     #[error(
         "what was restored of {path:?} cannot be put beside it; restore it to another directory with --to"

@@ -24,6 +24,7 @@ mod opened;
 mod order;
 mod prune;
 mod quiesce;
+mod quiesce_call;
 mod releases;
 mod report;
 mod restore;

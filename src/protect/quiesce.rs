@@ -1,14 +1,12 @@
 //! Asks an agent to put its files in order before it is paused, and says when that is over, also for a backup that was killed.
 //! What it costs to be told no is the template's choice; here it is asked, recorded and reported.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::ProtectError;
+use super::quiesce_call::{NotDone, ask};
 use crate::failpoint;
 use crate::host::freezer::Freezer;
-use crate::host::probe::{self, Target, Unready};
 use crate::host::process::ProcessId;
 use crate::host::{dirs, files};
 use crate::layout::Layout;
@@ -99,7 +97,7 @@ pub(super) async fn end(layout: &Layout, tenant: &TenantId) -> Result<(), Protec
     })
 }
 
-async fn tell(layout: &Layout, tenant: &TenantId, calls: &QuiesceCalls) -> Result<(), Unready> {
+async fn tell(layout: &Layout, tenant: &TenantId, calls: &QuiesceCalls) -> Result<(), NotDone> {
     let Some(end) = &calls.end else { return Ok(()) };
     // One that has ended since has nothing to be told.
     let is_running = || Freezer::new(layout.clone()).is_running(tenant);
@@ -114,12 +112,6 @@ async fn tell(layout: &Layout, tenant: &TenantId, calls: &QuiesceCalls) -> Resul
         }
     }
     told
-}
-
-async fn ask(layout: &Layout, tenant: &TenantId, path: &str, seconds: u32) -> Result<(), Unready> {
-    let target = Target::Unix(layout.ingress_socket(tenant));
-    let limit = Duration::from_secs(seconds.into());
-    probe::post(&target, path, limit).await
 }
 
 /// Ends what backups that are not at work any more have begun, of one tenant or of all.
@@ -159,11 +151,12 @@ pub async fn release_abandoned(
 mod tests {
     use super::*;
     use crate::protect::samples::host;
+    use crate::tenant::QuiesceCall;
 
     fn asked() -> QuiesceCalls {
         QuiesceCalls {
-            begin: "/begin".to_owned(),
-            end: Some("/end".to_owned()),
+            begin: QuiesceCall::Request("/begin".to_owned()),
+            end: Some(QuiesceCall::Request("/end".to_owned())),
             timeout_seconds: 1,
             required: true,
         }

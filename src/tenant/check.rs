@@ -5,7 +5,7 @@ use camino::Utf8Path;
 
 use super::plan::Limits;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Quiesce, Stop};
-use super::{Problem, Secrets, Size, secret};
+use super::{Problem, QuiesceCall, Secrets, Size, secret};
 
 /// The tables of a spec, of a template, or of one over the other.
 pub struct Tables<'a> {
@@ -233,12 +233,24 @@ fn url_path(field: &[&str], path: Option<&String>) -> Option<Problem> {
     })
 }
 
+fn command(field: &[&str], words: &[String]) -> Option<Problem> {
+    let is_command = words.first().is_some_and(|program| !program.is_empty())
+        && words.iter().all(|word| !word.contains('\0'));
+    (!is_command).then(|| {
+        let field = field.iter().copied();
+        Problem::at(field, "must have a program as its first word, and no NUL")
+    })
+}
+
 fn quiesce(quiesce: &Quiesce) -> Vec<Problem> {
     let at = |key| ["backup", "quiesce", key];
-    let paths = [("begin", &quiesce.begin), ("end", &quiesce.end)];
-    let mut findings: Vec<Problem> = paths
+    let calls = [("begin", &quiesce.begin), ("end", &quiesce.end)];
+    let mut findings: Vec<Problem> = calls
         .into_iter()
-        .filter_map(|(key, path)| url_path(&at(key), path.as_ref()))
+        .filter_map(|(key, call)| match call.as_ref()? {
+            QuiesceCall::Request(path) => url_path(&at(key), Some(path)),
+            QuiesceCall::Command(words) => command(&at(key), words),
+        })
         .collect();
     if quiesce
         .timeout

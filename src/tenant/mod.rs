@@ -44,8 +44,8 @@ pub use resolve::resolve;
 pub use resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
 pub use revision::{Revision, RevisionNumber};
 pub use runtime::{
-    DeliveredSecret, HttpProbe, QuiesceCalls, Runtime, SecretDelivery, StateMount, StorageLimit,
-    WakeMode,
+    DeliveredSecret, HttpProbe, QuiesceCall, QuiesceCalls, Runtime, SecretDelivery, StateMount,
+    StorageLimit, WakeMode,
 };
 pub use secret::{
     ENTRY_PATH, Generate, MAX_SECRET, MAX_SECRETS, MAX_SECRETS_TOTAL, Reference, ReferenceError,

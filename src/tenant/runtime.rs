@@ -41,16 +41,29 @@ pub struct Runtime {
     pub secrets: Option<SecretDelivery>,
 }
 
-/// The requests (POST, through the tenant's ingress) by which an agent puts its files in order for a backup.
+/// What an agent is asked with, so that it puts its files in order for a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "the path of a URL, or the words of a command, such as [\"agent\", \"flush\"]"
+)]
+pub enum QuiesceCall {
+    /// A request (POST, through the tenant's ingress), by its path and query.
+    Request(String),
+    /// A command in the agent's container, by its words.
+    Command(Vec<String>),
+}
+
+/// The requests or commands by which an agent puts its files in order for a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct QuiesceCalls {
-    /// Path and query of the one before the pause.
-    pub begin: String,
-    /// Path and query of the one after it, if there is any.
+    /// The one before the pause.
+    pub begin: QuiesceCall,
+    /// The one after it, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<String>,
-    /// Longest wait for either answer, in seconds.
+    pub end: Option<QuiesceCall>,
+    /// Longest wait for either, in seconds.
     pub timeout_seconds: u32,
     /// Whether there is no backup without the agent's consent.
     pub required: bool,

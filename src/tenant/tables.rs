@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Period, Size};
+use super::{Capability, Period, QuiesceCall, Size};
 
 /// Lays a value over a base, field by field: what the value does not say, the base says.
 pub trait Over {
@@ -165,23 +165,24 @@ over!(Mount { leaf: path; deep: });
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Backup {
-    /// Two requests to the agent, before it is paused and after it runs again.
+    /// What is asked of the agent before it is paused and after it runs again.
     pub quiesce: Quiesce,
 }
 
 over!(Backup { leaf: ; deep: quiesce });
 
-/// `[backup.quiesce]`: HTTP requests (POST) by which the agent puts its files in order for a backup.
+/// `[backup.quiesce]`: by what the agent puts its files in order for a backup: HTTP requests (POST), by path and query, or
+/// commands in its container, by their words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Quiesce {
-    /// Path and query of the request before the pause; none is made when not given.
+    /// The one before the pause; nothing is asked when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub begin: Option<String>,
-    /// Path and query of the request after it, whatever became of the backup.
+    pub begin: Option<QuiesceCall>,
+    /// The one after it, whatever became of the backup.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub end: Option<String>,
-    /// Longest wait for either answer, at most a minute (default 10s).
+    pub end: Option<QuiesceCall>,
+    /// Longest wait for either, at most a minute (default 10s).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Period>,
     /// No backup is made unless the agent agrees (default false: it is made as after a power cut).

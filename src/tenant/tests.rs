@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::{Catalog, Problems, QuiesceCalls, ResolvedSpec, Source, Template};
+use super::{Catalog, Problems, QuiesceCall, QuiesceCalls, ResolvedSpec, Source, Template};
 
 fn resolve(text: &str) -> Result<ResolvedSpec, Problems> {
     let source = Source::new("acme.toml", text);
@@ -143,8 +143,8 @@ fn a_spec_says_how_its_agent_is_quiesced() {
     assert_eq!(asked(""), None);
     assert_eq!(asked("backup.quiesce.end = \"/resume\"\n"), None);
     let calls = QuiesceCalls {
-        begin: "/quiesce".to_owned(),
-        end: Some("/resume?now=1".to_owned()),
+        begin: QuiesceCall::Request("/quiesce".to_owned()),
+        end: Some(QuiesceCall::Request("/resume?now=1".to_owned())),
         timeout_seconds: 10,
         required: false,
     };
@@ -153,8 +153,15 @@ fn a_spec_says_how_its_agent_is_quiesced() {
     let strict = QuiesceCalls {
         timeout_seconds: 60,
         required: true,
+        ..calls.clone()
+    };
+    let command = QuiesceCalls {
+        begin: QuiesceCall::Command(vec!["agent".to_owned(), "flush".to_owned()]),
+        end: None,
         ..calls
     };
+    let line = "backup.quiesce.begin = [\"agent\", \"flush\"]\n";
+    assert_eq!(asked(line), Some(command));
     assert_eq!(
         asked(&format!("{text}timeout = \"1min\"\nrequired = true\n")),
         Some(strict)
@@ -164,6 +171,9 @@ fn a_spec_says_how_its_agent_is_quiesced() {
 #[rstest]
 #[case("begin = \"quiesce\"", "is not the path of a URL")]
 #[case("end = \"/a b\"", "is not the path of a URL")]
+#[case("begin = []", "must have a program")]
+#[case("begin = [\"\"]", "must have a program")]
+#[case("begin = 1", "the path of a URL, or the words of a command")]
 #[case("timeout = \"2min\"", "must be from 1s to 1min")]
 #[case("timeout = \"0s\"", "must be from 1s to 1min")]
 fn what_an_agent_cannot_be_asked_is_refused(#[case] line: &str, #[case] why: &str) {

@@ -8,7 +8,7 @@ use tenantd::failpoint;
 
 use crate::drill::{has_no_way_out, nothing_is_left};
 use crate::host::{Host, LIMIT, RETRY_SOON, fake, fake_with, on_host};
-use crate::quiesce::{is_released, quiesced_by};
+use crate::quiesce::{is_released, quiesced_by_commands};
 
 /// What passes a point, and so is cut short there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,7 +308,7 @@ fn is_terminated(host: &Host<'_>, tenant: &str) -> anyhow::Result<()> {
 #[test]
 fn a_backup_that_is_killed_at_any_point_is_made_good_by_the_next() {
     on_host("killed-backup", |host| {
-        host.apply(&fake_with("acme", &quiesced_by("/write?name=quiesced")))?;
+        host.apply(&fake_with("acme", &quiesced_by_commands()))?;
         host.tenantd(["backup", "acme"])?;
         let agent = host.property("tenant-acme.service", "MainPID")?;
         for point in points(Backup) {

@@ -12,6 +12,16 @@ pub fn quiesced_by(begin: &str) -> String {
     )
 }
 
+/// The same by commands in the agent's container.
+pub fn quiesced_by_commands() -> String {
+    let command = |verb: &str| format!("[\"/bin/busybox\", {verb}, \"/state/quiesced\"]");
+    format!(
+        "backup.quiesce.begin = {}\nbackup.quiesce.end = {}",
+        command("\"touch\""),
+        command("\"rm\", \"-f\"")
+    )
+}
+
 /// Waits until the agent of `acme` knows that no backup is at work.
 pub fn is_released(host: &Host<'_>) -> anyhow::Result<()> {
     let files = [
@@ -42,6 +52,37 @@ fn a_snapshot_holds_what_the_agent_did_for_it_and_a_refusal_is_reported() {
         is_released(host)?;
         host.tenantd(["restore", "acme", "--to", "/var/tmp/beside"])?;
         host.machine.read("/var/tmp/beside/data/quiesced")?;
+
+        host.apply(&fake_with("acme", &quiesced_by_commands()))?;
+        host.write("acme", "note", "by commands")?;
+        let report = host.json(["backup", "acme"])?;
+        ensure!(
+            report.to_string().contains("\"result\":\"done\""),
+            "{report}"
+        );
+        is_released(host)?;
+        host.tenantd(["restore", "acme", "--to", "/var/tmp/commanded"])?;
+        host.machine.read("/var/tmp/commanded/data/quiesced")?;
+
+        let failing = r#"backup.quiesce.begin = ["/bin/sh", "-c", "echo not now >&2; exit 3"]"#;
+        host.apply(&fake_with("acme", failing))?;
+        host.write("acme", "note", "by a command that fails")?;
+        let report = host.json(["backup", "acme"])?;
+        ensure!(
+            report.to_string().contains("ended with 3: not now"),
+            "{report}"
+        );
+
+        let endless = r#"backup.quiesce = { begin = ["/bin/sleep", "1000"], timeout = "2s" }"#;
+        host.apply(&fake_with("acme", endless))?;
+        host.write("acme", "note", "by a command without end")?;
+        let report = host.json(["backup", "acme"])?;
+        ensure!(
+            report.to_string().contains("did not end within 2 s"),
+            "{report}"
+        );
+        let running = host.tenantd(["exec", "acme", "--", "ps"])?;
+        ensure!(!running.contains("sleep 1000"), "{running}");
 
         host.apply(&fake_with("acme", &quiesced_by("/nothing-there")))?;
         host.write("acme", "note", "second")?;
