@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 
 use super::entry::Xattrs;
+use super::file_record::{Content, FileRecord, FileStamp, Held};
 use super::files;
-use super::index::{Content, FileRecord, FileStamp};
 use super::path;
 use super::pipeline::{Pipeline, PipelineError, SMALL_FILE};
 use super::progress::{Progress, Stage};
@@ -98,6 +98,9 @@ impl Drop for Clones {
     }
 }
 
+/// What is known of files, by path.
+pub type Records = HashMap<Vec<u8>, Box<FileRecord>>;
+
 /// Reads the files below a root, in the steps that `snapshot` puts around the pause.
 pub struct Capture {
     root: File,
@@ -107,7 +110,7 @@ pub struct Capture {
     /// The last look at everything, before the pause.
     looked: Scan,
     /// Files as they were read by this or an earlier snapshot.
-    records: HashMap<Vec<u8>, FileRecord>,
+    records: Records,
     waiting: Vec<Waiting>,
     /// Bytes that `waiting` keeps.
     kept: u64,
@@ -155,7 +158,7 @@ impl Capture {
             clones: Clones(clones.to_owned()),
             synced: i128::MIN,
             looked: Scan::default(),
-            records: HashMap::new(),
+            records: Records::new(),
             waiting: Vec::new(),
             kept: 0,
             scan: Scan::default(),
@@ -189,7 +192,7 @@ impl Capture {
     }
 
     /// Takes what an earlier snapshot read.
-    pub fn remember(&mut self, earlier: Vec<(Vec<u8>, FileRecord)>) {
+    pub fn remember(&mut self, earlier: Vec<(Vec<u8>, Box<FileRecord>)>) {
         self.records = earlier.into_iter().collect();
     }
 
@@ -224,24 +227,22 @@ impl Capture {
         let Some(file) = self.open_file(&path, "read")? else {
             return Ok(());
         };
+        let earlier = self.records.get(&path).map(|record| &record.held);
         let read = pipeline
-            .read(&file, stamp.size)
+            .read(&file, stamp.size, earlier)
             .map_err(CaptureError::Pipeline)?;
-        let content = read.map_err(|source| file_error("read", &path, source))?;
+        let held = read.map_err(|source| file_error("read", &path, source))?;
         let xattrs = files::xattrs(&file).map_err(|source| file_error("read", &path, source))?;
         let after =
             rustix::fs::fstat(&file).map_err(|error| file_error("read", &path, error.into()))?;
-        if let Some(content) = content.filter(|_| files::stamp(&after) == stamp) {
-            let content = content.into_boxed_slice();
-            self.records.insert(
-                path,
-                FileRecord {
-                    stamp,
-                    settled: true,
-                    xattrs,
-                    content,
-                },
-            );
+        if let Some(held) = held.filter(|_| files::stamp(&after) == stamp) {
+            let record = FileRecord {
+                stamp,
+                settled: true,
+                xattrs,
+                held,
+            };
+            self.records.insert(path, Box::new(record));
             self.report.read_live += 1;
         }
         Ok(())
@@ -338,27 +339,25 @@ impl Capture {
             content,
         } in waiting
         {
-            let (content, settled) = match content {
+            let (held, settled) = match content {
                 Paused::Kept(bytes) => {
-                    let content = pipeline.take(&bytes).map_err(CaptureError::Pipeline)?;
+                    let held = pipeline.take(&bytes).map_err(CaptureError::Pipeline)?;
                     // It was not written out: a mapping may change it again without a new time.
-                    (content, false)
+                    (held, false)
                 }
                 Paused::Cloned(clone) => {
-                    let content = read_clone(pipeline, &path, &clone, stamp.size)?;
-                    (content, self.is_settled(&stamp))
+                    let earlier = self.records.get(&path).map(|record| &record.held);
+                    let held = read_clone(pipeline, &path, &clone, stamp.size, earlier)?;
+                    (held, self.is_settled(&stamp))
                 }
             };
-            let content = content.into_boxed_slice();
-            self.records.insert(
-                path,
-                FileRecord {
-                    stamp,
-                    settled,
-                    xattrs,
-                    content,
-                },
-            );
+            let record = FileRecord {
+                stamp,
+                settled,
+                xattrs,
+                held,
+            };
+            self.records.insert(path, Box::new(record));
             self.progress.bytes(stamp.size);
             self.progress.files(1);
         }
@@ -381,7 +380,7 @@ impl Capture {
     }
 
     /// What was found in the pause, what each file holds, and the report.
-    pub fn finish(self) -> (Scan, HashMap<Vec<u8>, FileRecord>, CaptureReport) {
+    pub fn finish(self) -> (Scan, Records, CaptureReport) {
         (self.scan, self.records, self.report)
     }
 
@@ -400,8 +399,17 @@ impl Capture {
         self.scan.found.iter().filter_map(|found| {
             let is_file = matches!(found.kind, FoundKind::File(_));
             let record = self.records.get(&found.path).filter(|_| is_file)?;
-            Some((found.path.as_slice(), record))
+            Some((found.path.as_slice(), record.as_ref()))
         })
+    }
+
+    /// Says that a piece of a file is held by something else from now on.
+    pub fn replace(&mut self, path: &[u8], piece: usize, by: Content) {
+        if let Some(record) = self.records.get_mut(path)
+            && let Some(content) = record.held.content.get_mut(piece)
+        {
+            *content = by;
+        }
     }
 
     /// Opens a regular file; `None` if it is gone or something else by now.
@@ -426,11 +434,14 @@ fn read_clone(
     path: &[u8],
     clone: &Utf8Path,
     size: u64,
-) -> Result<Vec<Content>, CaptureError> {
+    earlier: Option<&Held>,
+) -> Result<Held, CaptureError> {
     let failed = |source| file_error("read", path, source);
     let file = File::open(clone).map_err(failed)?;
-    let read = pipeline.read(&file, size).map_err(CaptureError::Pipeline)?;
-    let content = read.map_err(failed)?.ok_or_else(|| {
+    let read = pipeline
+        .read(&file, size, earlier)
+        .map_err(CaptureError::Pipeline)?;
+    let held = read.map_err(failed)?.ok_or_else(|| {
         failed(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the clone was cut short",
@@ -438,7 +449,7 @@ fn read_clone(
     })?;
     // Without reflinks a clone takes space that others may need.
     fs::remove_file(clone).map_err(failed)?;
-    Ok(content)
+    Ok(held)
 }
 
 fn file_error(action: &'static str, path: &[u8], source: io::Error) -> CaptureError {

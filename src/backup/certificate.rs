@@ -52,7 +52,7 @@ impl NodeStatement {
     /// Reads a statement's line, for example `node.json`; nobody needs to have signed it.
     ///
     /// # Errors
-    /// It is not one statement of version 2.
+    /// It is not one statement of this version.
     pub fn from_line(line: &str) -> Result<Self, KeyError> {
         let statement: Self =
             serde_json::from_str(line).map_err(|error| KeyError::Statement(Some(error)))?;
@@ -85,7 +85,7 @@ impl NodeCertificate {
     /// This reads and does not verify; [`Trust::certified`] does.
     ///
     /// # Errors
-    /// The line is not one statement of version 2.
+    /// The line is not one statement of this version.
     pub fn new(line: &str, signature: &str) -> Result<Self, KeyError> {
         let one_line = line.len() <= MAX_STATEMENT
             && line.ends_with('\n')

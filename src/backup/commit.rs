@@ -77,8 +77,8 @@ pub enum CommitError {
     /// The text is not payload, signature, certificate, signature.
     #[error("the commit is damaged: {0}")]
     Shape(&'static str),
-    /// The payload is not what version 2 says.
-    #[error("the commit's payload is not a `tenantd-commit` of version 2")]
+    /// The payload is not what this version says.
+    #[error("the commit's payload is not a `tenantd-commit` of version {FORMAT_VERSION}")]
     Payload(#[source] Option<serde_json::Error>),
     /// A trusted node signed it, in a version of the format that this program does not know.
     #[error("commit {name} is of version {version} of the format; a newer tenantd reads it")]

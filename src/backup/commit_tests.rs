@@ -165,11 +165,11 @@ fn resigned(made: &SignedCommit, signer: &Signer, from: &str, to: &str) -> Signe
 #[test]
 fn a_later_version_is_told_from_a_forgery() {
     let made = commit(1, None);
-    let (now, later) = ("\"version\":2", "\"version\":3,\"new\":true");
+    let (now, later) = ("\"version\":3", "\"version\":4,\"new\":true");
     let signed = verify(&resigned(&made, &signer(1), now, later));
     assert!(matches!(
         signed,
-        Err(CommitError::Version { version: 3, .. })
+        Err(CommitError::Version { version: 4, .. })
     ));
     // A node that was replaced cannot pass for its successor by it.
     let mut higher = resigned(&made, &signer(1), now, later);

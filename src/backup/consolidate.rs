@@ -1,13 +1,13 @@
 //! Keeps the packs of a snapshot few: what is alive in small and mostly dead packs is read from the live
 //! files and stored again, within a budget. Choosing is pure; nothing is ever fetched from the store.
 
-use std::collections::HashMap;
 use std::os::unix::fs::FileExt as _;
 
+use super::blocks::PAGE;
 use super::capture::{Capture, CaptureError};
 use super::commit::ObjectRef;
-use super::id::ChunkId;
-use super::index::Content;
+use super::extents::{Extents, Located};
+use super::file_record::{Content, FileRecord};
 use super::pack::MAX_PACK;
 use super::pipeline::Pipeline;
 
@@ -57,21 +57,32 @@ fn choose(packs: &[PackUse], budget: u64) -> Vec<usize> {
         .collect()
 }
 
-/// Where a chunk can be read.
-struct Source<'a> {
-    path: &'a [u8],
+/// Pieces of one file that are to be stored again.
+struct Wanted {
+    path: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+/// One of them.
+struct Piece {
+    /// Its number in the file's content.
+    number: usize,
+    /// Where in the file it is.
     offset: u64,
+    extent: u32,
     length: u32,
+    /// The hashes of its pages, where it is only a part of its extent; without, it is all of it.
+    pages: Option<Vec<u64>>,
 }
 
 /// Stores again what is alive in the packs that are worth it; gives the number of bytes read.
 ///
-/// A file that changed meanwhile is no harm: only bytes that have the chunk's id are taken.
+/// A file that changed meanwhile is no harm: only bytes whose hash is known are taken.
 ///
 /// # Errors
 /// Only the pipeline's: a pack that could not be rewritten is used as before.
 pub(super) fn consolidate(
-    capture: &Capture,
+    capture: &mut Capture,
     pipeline: &mut Pipeline,
     packs: &[ObjectRef],
     budget: u64,
@@ -80,78 +91,129 @@ pub(super) fn consolidate(
         // Without new data there may be no commit, and no pack was added.
         return Ok(0);
     }
-    let chosen = choose(&uses(capture, pipeline, packs), budget);
+    let extents = pipeline.extents();
+    let chosen = choose(&uses(capture, extents, packs), budget);
     let mut is_chosen = vec![false; packs.len()];
     for at in chosen {
         is_chosen[at] = true;
     }
-    let mut sources: HashMap<ChunkId, Source<'_>> = HashMap::new();
-    for (path, record) in capture.files() {
-        let mut offset = 0;
-        for content in &record.content {
-            match content {
-                Content::Hole(length) => offset += length,
-                Content::Chunk(id, length) => {
-                    let located = pipeline.located(id);
-                    if located.is_some_and(|at| is_chosen[at.pack as usize]) {
-                        sources.entry(*id).or_insert(Source {
-                            path,
-                            offset,
-                            length: *length,
-                        });
-                    }
-                    offset += u64::from(*length);
-                }
-            }
-        }
+    let wanted: Vec<Wanted> = capture
+        .files()
+        .filter_map(|(path, record)| {
+            let pieces = wanted_of(record, extents, &is_chosen);
+            let path = path.to_vec();
+            (!pieces.is_empty()).then_some(Wanted { path, pieces })
+        })
+        .collect();
+    let mut bytes = 0;
+    for wanted in wanted {
+        bytes += store_again(capture, pipeline, &is_chosen, wanted)?;
     }
-    read_again(capture, pipeline, sources)
+    Ok(bytes)
 }
 
-fn read_again(
-    capture: &Capture,
+/// The pieces of a file in chosen packs whose bytes can be proved.
+fn wanted_of(record: &FileRecord, extents: &Extents, is_chosen: &[bool]) -> Vec<Piece> {
+    let mut wanted = Vec::new();
+    let mut offset = 0;
+    for (number, content) in record.held.content.iter().enumerate() {
+        if let Content::Extent { extent, skip, take } = *content
+            && is_in(extents, extent, is_chosen)
+        {
+            let length = extents.extent(extent).map(|extent| extent.length);
+            let is_whole = skip == 0 && Some(take) == length;
+            let pages = pages_of(record, offset, take).map(<[u64]>::to_vec);
+            if is_whole || pages.is_some() {
+                wanted.push(Piece {
+                    number,
+                    offset,
+                    extent,
+                    length: take,
+                    pages: pages.filter(|_| !is_whole),
+                });
+            }
+        }
+        offset += content.length();
+    }
+    wanted
+}
+
+/// The hashes of the pages that these bytes of a file are.
+fn pages_of(record: &FileRecord, offset: u64, length: u32) -> Option<&[u64]> {
+    if !offset.is_multiple_of(PAGE as u64) {
+        return None;
+    }
+    let first = usize::try_from(offset / PAGE as u64).ok()?;
+    let count = (length as usize).div_ceil(PAGE);
+    record.held.pages.get(first..first.checked_add(count)?)
+}
+
+/// Whether an extent is in a chosen pack.
+fn is_in(extents: &Extents, extent: u32, is_chosen: &[bool]) -> bool {
+    let located = located(extents, extent);
+    located.is_some_and(|(at, _)| is_chosen.get(at.pack as usize) == Some(&true))
+}
+
+/// Where the chunk of an extent is, if it was stored before, and how long it is.
+fn located(extents: &Extents, extent: u32) -> Option<(Located, u32)> {
+    let chunk = extents.chunk(extents.extent(extent)?.chunk)?;
+    let at = chunk.located()?;
+    Some((at, at.place.length))
+}
+
+fn store_again(
+    capture: &mut Capture,
     pipeline: &mut Pipeline,
-    sources: HashMap<ChunkId, Source<'_>>,
+    is_chosen: &[bool],
+    wanted: Wanted,
 ) -> Result<u64, CaptureError> {
-    let mut in_order: Vec<(ChunkId, Source<'_>)> = sources.into_iter().collect();
-    in_order.sort_by_key(|(_, source)| (source.path, source.offset));
+    let Ok(Some(file)) = capture.open_file(&wanted.path, "read") else {
+        return Ok(0);
+    };
     let mut bytes = 0;
     let mut buffer = Vec::new();
-    let mut open: Option<(&[u8], Option<std::fs::File>)> = None;
-    for (id, source) in in_order {
-        if open.as_ref().map(|(path, _)| *path) != Some(source.path) {
-            let file = capture.open_file(source.path, "read").ok().flatten();
-            open = Some((source.path, file));
+    for piece in wanted.pieces {
+        // An extent that two files have moves once.
+        if !is_in(pipeline.extents(), piece.extent, is_chosen) {
+            continue;
         }
-        let Some((_, Some(file))) = &open else {
+        buffer.resize(piece.length as usize, 0);
+        if file.read_exact_at(&mut buffer, piece.offset).is_err() {
+            continue;
+        }
+        bytes += u64::from(piece.length);
+        let Some(pages) = piece.pages else {
+            pipeline
+                .store_again(piece.extent, &buffer)
+                .map_err(CaptureError::Pipeline)?;
             continue;
         };
-        buffer.resize(source.length as usize, 0);
-        if file.read_exact_at(&mut buffer, source.offset).is_ok() {
-            bytes += u64::from(source.length);
-            pipeline
-                .store_again(id, &buffer)
-                .map_err(CaptureError::Pipeline)?;
+        let held = pipeline.store_pages(&pages, &buffer);
+        if let Some(held) = held.map_err(CaptureError::Pipeline)? {
+            capture.replace(&wanted.path, piece.number, held);
         }
     }
     Ok(bytes)
 }
 
-/// What the captured files use of each pack. A chunk that several files have counts several times,
-/// up to the pack's size: its pack is then rewritten later than it could be.
-fn uses(capture: &Capture, pipeline: &Pipeline, packs: &[ObjectRef]) -> Vec<PackUse> {
+/// What the captured files use of each pack: of a chunk, the share of its frame that they have. What several files have
+/// counts several times, up to the pack's size: its pack is then rewritten later than it could be.
+fn uses(capture: &Capture, extents: &Extents, packs: &[ObjectRef]) -> Vec<PackUse> {
     let size = |pack: &ObjectRef| PackUse {
         size: pack.size,
         live: 0,
     };
     let mut uses: Vec<PackUse> = packs.iter().map(size).collect();
     for (_, record) in capture.files() {
-        for content in &record.content {
-            let Content::Chunk(id, _) = content else {
+        for content in &record.held.content {
+            let Content::Extent { extent, take, .. } = *content else {
                 continue;
             };
-            if let Some(located) = pipeline.located(id) {
-                uses[located.pack as usize].live += u64::from(located.place.stored);
+            if let Some((at, length)) = located(extents, extent)
+                && let Some(pack) = uses.get_mut(at.pack as usize)
+            {
+                let share = u64::from(at.place.stored) * u64::from(take);
+                pack.live += share.div_ceil(u64::from(length.max(1)));
             }
         }
     }

@@ -90,14 +90,18 @@ pub struct Metadata {
 /// A piece of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
-    /// A chunk in a pack.
+    /// Bytes of a chunk in a pack.
     Chunk {
         /// The pack.
         pack: Digest,
-        /// Where in the pack.
+        /// Where in the pack the chunk is.
         place: Place,
-        /// The keyed hash of its bytes.
+        /// The keyed hash of all of the chunk.
         id: ChunkId,
+        /// Where in the chunk the bytes begin.
+        skip: u32,
+        /// How many there are.
+        take: u32,
     },
     /// This many zero bytes without blocks.
     Hole(u64),
@@ -107,7 +111,7 @@ impl Piece {
     /// How many bytes of the file it covers.
     pub fn length(&self) -> u64 {
         match self {
-            Self::Chunk { place, .. } => u64::from(place.length),
+            Self::Chunk { take, .. } => u64::from(*take),
             Self::Hole(length) => *length,
         }
     }
@@ -308,13 +312,24 @@ impl Line<'_> {
 impl Serialize for Piece {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Chunk { pack, place, id } => {
-                let mut tuple = serializer.serialize_tuple(5)?;
+            Self::Chunk {
+                pack,
+                place,
+                id,
+                skip,
+                take,
+            } => {
+                let is_whole = *skip == 0 && *take == place.length;
+                let mut tuple = serializer.serialize_tuple(if is_whole { 5 } else { 7 })?;
                 tuple.serialize_element(pack)?;
                 tuple.serialize_element(&place.offset)?;
                 tuple.serialize_element(&place.stored)?;
                 tuple.serialize_element(&place.length)?;
                 tuple.serialize_element(id)?;
+                if !is_whole {
+                    tuple.serialize_element(skip)?;
+                    tuple.serialize_element(take)?;
+                }
                 tuple.end()
             }
             Self::Hole(length) => ("hole", length).serialize(serializer),
@@ -330,7 +345,7 @@ impl<'de> Deserialize<'de> for Piece {
             type Value = Piece;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#"["<pack>",offset,stored,length,"<id>"] or ["hole",length]"#)
+                f.write_str(r#"["<pack>",offset,stored,length,"<id>"], with skip and take after it, or ["hole",length]"#)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Piece, A::Error> {
@@ -346,7 +361,17 @@ impl<'de> Deserialize<'de> for Piece {
                     };
                     let id = items.next_element()?.ok_or_else(short)?;
                     let pack = first.parse().map_err(A::Error::custom)?;
-                    Piece::Chunk { pack, place, id }
+                    let (skip, take) = match items.next_element()? {
+                        Some(skip) => (skip, items.next_element()?.ok_or_else(short)?),
+                        None => (0, place.length),
+                    };
+                    Piece::Chunk {
+                        pack,
+                        place,
+                        id,
+                        skip,
+                        take,
+                    }
                 };
                 Ok(piece)
             }

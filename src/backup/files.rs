@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::entry::{FileTime, Metadata, Xattrs};
-use super::index::FileStamp;
+use super::file_record::FileStamp;
 use super::path;
 
 /// Attribute values beyond this per file are not recorded by any file system we know.

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -30,7 +31,7 @@ use crate::fuzz::Target;
 
 const MAX_KEYS: usize = 64 << 10;
 
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/v2");
+const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/v3");
 
 /// The golden repository, opened.
 struct Golden {
@@ -201,10 +202,20 @@ fn commit_name(bytes: &[u8], sequence: u32) -> CommitName {
     }
 }
 
+/// The number of the golden heartbeat, which its name tells.
+static BEAT: LazyLock<u32> = LazyLock::new(|| {
+    let store = Utf8Path::new(VECTORS).join("store");
+    let below = |path: Utf8PathBuf| path.read_dir_utf8().unwrap().next().unwrap().unwrap();
+    let repository = below(store);
+    let beat = below(repository.path().join("heartbeats"));
+    let number = beat.file_name().split('-').nth(1).unwrap();
+    number.parse().unwrap()
+});
+
 fn beat_name(bytes: &[u8]) -> HeartbeatName {
     HeartbeatName {
         epoch: 1,
-        sequence: 1_795_281_335,
+        sequence: *BEAT,
         digest: Digest::of(bytes),
     }
 }

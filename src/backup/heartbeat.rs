@@ -91,7 +91,7 @@ pub enum HeartbeatError {
     #[error("the heartbeat is not what a trusted node signed")]
     Envelope(#[from] EnvelopeError),
     /// The line is not what the format says.
-    #[error("the heartbeat is not a `tenantd-heartbeat` of version 2")]
+    #[error("the heartbeat is not a `tenantd-heartbeat` of version {FORMAT_VERSION}")]
     Payload(#[source] Option<serde_json::Error>),
     /// It belongs elsewhere, or contradicts itself.
     #[error("the heartbeat is refused: {0}")]

@@ -1,68 +1,20 @@
-//! What the writer remembers of its last commit: packs, places of chunks, parts of the tree, and what
+//! What the writer remembers of its last commit: packs, what is where in them, parts of the tree, and what
 //! each file looked like. It is a cache: losing it costs one full upload, and it never leaves the host.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 
 use camino::Utf8Path;
 
 use super::commit::ObjectRef;
-use super::entry::{FileTime, Xattrs};
+use super::extents::Extents;
+use super::file_record::FileRecord;
 use super::id::{ChunkId, Digest};
 use super::local_file;
-use super::pack::Place;
 use super::seen::Seen;
 use super::wire::{Reader, Writer};
 
-const MAGIC: &[u8] = b"tenantd-index-2\n";
-
-/// A piece of a file by the name of its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// A chunk and its length.
-    Chunk(ChunkId, u32),
-    /// A hole.
-    Hole(u64),
-}
-
-/// What tells that a file was not written since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStamp {
-    /// Device and inode.
-    pub device: u64,
-    /// Inode.
-    pub inode: u64,
-    /// Size in bytes.
-    pub size: u64,
-    /// Last change of the content.
-    pub mtime: FileTime,
-    /// Last change of anything; no process can set it.
-    pub ctime: FileTime,
-}
-
-/// A file as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileRecord {
-    /// How it looked.
-    pub stamp: FileStamp,
-    /// Whether an equal stamp proves an equal file: it had not been changed
-    /// shortly before it was looked at.
-    pub settled: bool,
-    /// Its attributes.
-    pub xattrs: Xattrs,
-    /// Its content.
-    pub content: Box<[Content]>,
-}
-
-/// Where a known chunk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Located {
-    /// Number of the pack in [`Index::packs`].
-    pub pack: u32,
-    /// Where in it.
-    pub place: Place,
-}
+const MAGIC: &[u8] = b"tenantd-index-3\n";
 
 /// A list of packs that the last commit names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,18 +35,18 @@ pub struct TreePart {
 }
 
 /// All that the writer remembers.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default)]
 pub struct Index {
     /// The packs that the last commit names.
     pub packs: Vec<ObjectRef>,
-    /// The chunks in them.
-    pub chunks: HashMap<ChunkId, Located>,
+    /// What is in them.
+    pub extents: Extents,
     /// The lists that the last commit names.
     pub lists: Vec<PackList>,
     /// The parts of its tree.
     pub tree: Vec<TreePart>,
     /// Its files, sorted by [`super::path::compare`].
-    pub files: Vec<(Vec<u8>, FileRecord)>,
+    pub files: Vec<(Vec<u8>, Box<FileRecord>)>,
     /// What a scan finds as long as nothing has changed; none where that could not be told.
     pub seen: Option<Seen>,
 }
@@ -156,18 +108,7 @@ impl Index {
         for pack in &self.packs {
             object_out(&mut out, pack);
         }
-        out.length(self.chunks.len());
-        for (id, located) in &self.chunks {
-            out.fixed(&id.0);
-            for number in [
-                located.pack,
-                located.place.offset,
-                located.place.stored,
-                located.place.length,
-            ] {
-                out.u32(number);
-            }
-        }
+        self.extents.encode(&mut out);
         out.length(self.lists.len());
         for list in &self.lists {
             object_out(&mut out, &list.object);
@@ -184,7 +125,7 @@ impl Index {
         out.length(self.files.len());
         for (path, record) in &self.files {
             out.bytes(path);
-            record_out(&mut out, record);
+            record.encode(&mut out);
         }
         out.finish()
     }
@@ -196,18 +137,7 @@ impl Index {
         let packs = (0..from.length()?)
             .map(|_| object_in(&mut from))
             .collect::<Option<_>>()?;
-        let count = from.length()?;
-        let mut chunks = HashMap::with_capacity(count);
-        for _ in 0..count {
-            let id = ChunkId(from.fixed()?);
-            let pack = from.u32()?;
-            let place = Place {
-                offset: from.u32()?,
-                stored: from.u32()?,
-                length: from.u32()?,
-            };
-            chunks.insert(id, Located { pack, place });
-        }
+        let extents = Extents::decode(&mut from)?;
         let mut lists = Vec::new();
         for _ in 0..from.length()? {
             let object = object_in(&mut from)?;
@@ -228,11 +158,11 @@ impl Index {
         let mut files = Vec::with_capacity(count);
         for _ in 0..count {
             let path = from.bytes()?.to_vec();
-            files.push((path, record_in(&mut from)?));
+            files.push((path, Box::new(FileRecord::decode(&mut from)?)));
         }
         from.is_empty().then_some(Self {
             packs,
-            chunks,
+            extents,
             lists,
             tree,
             files,
@@ -288,87 +218,13 @@ fn object_in(from: &mut Reader<'_>) -> Option<ObjectRef> {
     })
 }
 
-fn time_out(out: &mut Writer, time: FileTime) {
-    out.u64(time.seconds.cast_unsigned());
-    out.u32(time.nanos);
-}
-
-fn time_in(from: &mut Reader<'_>) -> Option<FileTime> {
-    Some(FileTime {
-        seconds: from.u64()?.cast_signed(),
-        nanos: from.u32()?,
-    })
-}
-
-fn record_out(out: &mut Writer, record: &FileRecord) {
-    let FileStamp {
-        device,
-        inode,
-        size,
-        mtime,
-        ctime,
-    } = record.stamp;
-    for number in [device, inode, size] {
-        out.u64(number);
-    }
-    time_out(out, mtime);
-    time_out(out, ctime);
-    out.u32(record.settled.into());
-    out.length(record.xattrs.len());
-    for (name, value) in &record.xattrs {
-        out.bytes(name.as_bytes());
-        out.bytes(value);
-    }
-    out.length(record.content.len());
-    for content in &record.content {
-        match content {
-            Content::Chunk(id, length) => {
-                out.u32(*length);
-                out.fixed(&id.0);
-            }
-            // A chunk is never empty, so zero says "hole".
-            Content::Hole(length) => {
-                out.u32(0);
-                out.u64(*length);
-            }
-        }
-    }
-}
-
-fn record_in(from: &mut Reader<'_>) -> Option<FileRecord> {
-    let (device, inode, size) = (from.u64()?, from.u64()?, from.u64()?);
-    let (mtime, ctime) = (time_in(from)?, time_in(from)?);
-    let settled = from.u32()? != 0;
-    let mut xattrs = Xattrs::new();
-    for _ in 0..from.length()? {
-        let name = String::from_utf8(from.bytes()?.to_vec()).ok()?;
-        xattrs.insert(name, from.bytes()?.to_vec());
-    }
-    let mut content = Vec::with_capacity(from.length()?);
-    for _ in 0..content.capacity() {
-        content.push(match from.u32()? {
-            0 => Content::Hole(from.u64()?),
-            length => Content::Chunk(ChunkId(from.fixed()?), length),
-        });
-    }
-    let stamp = FileStamp {
-        device,
-        inode,
-        size,
-        mtime,
-        ctime,
-    };
-    Some(FileRecord {
-        stamp,
-        settled,
-        xattrs,
-        content: content.into_boxed_slice(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::entry::{FileTime, Xattrs};
+    use crate::backup::extents::{Extent, Located};
+    use crate::backup::file_record::{Content, FileStamp, Held};
+    use crate::backup::pack::Place;
 
     fn index() -> Index {
         let object = ObjectRef {
@@ -391,15 +247,33 @@ mod tests {
             stored: 2,
             length: 3,
         };
+        let mut extents = Extents::default();
+        let chunk = extents.begin_chunk();
+        extents.name_chunk(chunk, ChunkId([4; 32]));
+        extents.place_chunk(chunk, Located { pack: 0, place });
+        let extent = extents.put(Extent {
+            id: ChunkId([5; 32]).into(),
+            chunk,
+            skip: 1,
+            length: 2,
+        });
+        let whole = Content::Extent {
+            extent,
+            skip: 0,
+            take: 2,
+        };
         let record = FileRecord {
             stamp,
             settled: true,
             xattrs: Xattrs::from([("user.a".to_owned(), vec![0, 255])]),
-            content: [Content::Chunk(ChunkId([4; 32]), 3), Content::Hole(1 << 40)].into(),
+            held: Held {
+                content: [whole, Content::Hole(1 << 40)].into(),
+                pages: [9, u64::MAX].into(),
+            },
         };
         Index {
             packs: vec![object],
-            chunks: HashMap::from([(ChunkId([4; 32]), Located { pack: 0, place })]),
+            extents,
             lists: vec![PackList {
                 object,
                 packs: vec![Digest([1; 32])],
@@ -408,7 +282,7 @@ mod tests {
                 plain: ChunkId([8; 32]),
                 object,
             }],
-            files: vec![(b"a\xff".to_vec(), record)],
+            files: vec![(b"a\xff".to_vec(), Box::new(record))],
             seen: Some(Seen([6; 32])),
         }
     }
@@ -417,8 +291,12 @@ mod tests {
     fn an_index_is_read_back_for_its_commit_only() {
         let commit = Digest([2; 32]);
         let bytes = index().encode(&commit);
-        assert_eq!(Index::decode(&bytes, &commit), Some(index()));
-        assert_eq!(Index::decode(&bytes, &Digest([3; 32])), None);
+        let read = Index::decode(&bytes, &commit).unwrap();
+        assert_eq!(read.encode(&commit), bytes);
+        assert_eq!((read.seen, &read.files), (index().seen, &index().files));
+        let extent = read.extents.find(ChunkId([5; 32]).into()).unwrap();
+        assert_eq!(read.extents.extent(extent).unwrap().length, 2);
+        assert!(Index::decode(&bytes, &Digest([3; 32])).is_none());
     }
 
     #[test]
@@ -428,8 +306,8 @@ mod tests {
         for at in 0..good.len() {
             let mut bytes = good.clone();
             bytes[at] ^= 0x10;
-            assert_eq!(Index::decode(&bytes, &commit), None, "byte {at}");
-            assert_eq!(Index::decode(&good[..at], &commit), None, "cut at {at}");
+            assert!(Index::decode(&bytes, &commit).is_none(), "byte {at}");
+            assert!(Index::decode(&good[..at], &commit).is_none(), "cut at {at}");
         }
     }
 }

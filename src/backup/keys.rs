@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{Algorithm, HashAlg, LineEnding, SshSig};
 
+use super::FORMAT_VERSION;
 use super::id::random;
 
 /// SSHSIG namespace of a signed commit.
@@ -49,8 +50,8 @@ pub enum KeyError {
         #[source]
         source: ssh_key::Error,
     },
-    /// The certificate's line is not a statement of version 2.
-    #[error("the node certificate is not a `tenantd-node` statement of version 2")]
+    /// The certificate's line is not a statement of this version.
+    #[error("the node certificate is not a `tenantd-node` statement of version {FORMAT_VERSION}")]
     Statement(#[source] Option<serde_json::Error>),
     /// No trusted root key signed the certificate.
     #[error(

@@ -3,6 +3,7 @@
 
 pub mod archive;
 mod beside;
+mod blocks;
 mod capture;
 mod certificate;
 mod chain;
@@ -12,7 +13,9 @@ mod commit;
 mod consolidate;
 mod entry;
 mod envelope;
+mod extents;
 mod fetch;
+mod file_record;
 mod files;
 mod frame;
 pub mod freshness;
@@ -56,7 +59,7 @@ mod wire;
 pub mod without_us;
 
 /// The version of the repository format that is written, and the only one that is read.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 pub use beside::move_beside;
 pub use certificate::{NodeCertificate, NodeStatement, Trust};

@@ -29,8 +29,8 @@ const UPLOADS: usize = 2;
 pub struct StoredPack {
     /// Its object.
     pub object: ObjectRef,
-    /// Its chunks.
-    pub chunks: Vec<(ChunkId, Place)>,
+    /// Its chunks, by their numbers.
+    pub chunks: Vec<(u32, Place)>,
 }
 
 /// Chunks on their way to a pack.
@@ -38,9 +38,12 @@ pub struct StoredPack {
 pub struct Group {
     /// Their bytes, one after another.
     pub bytes: Vec<u8>,
-    /// Their ids and lengths.
-    pub chunks: Vec<(ChunkId, usize)>,
+    /// Their numbers, ids and lengths.
+    pub chunks: Vec<(u32, ChunkId, usize)>,
 }
+
+/// A sealed pack, and the numbers of its chunks.
+type Numbered = (SealedPack, Vec<u32>);
 
 /// Buffers for sealed packs; there are as many as packs may be on their way, and each comes back.
 type Buffers = mpsc::Sender<Vec<u8>>;
@@ -145,14 +148,14 @@ impl Packers {
 /// Where full packs go.
 #[derive(Clone)]
 struct Outlet {
-    packs: mpsc::Sender<SealedPack>,
+    packs: mpsc::Sender<Numbered>,
     empty: Arc<Mutex<mpsc::Receiver<Vec<u8>>>>,
     recipient: Recipient,
 }
 
 impl Outlet {
-    /// Seals a pack, once there is a buffer for it.
-    fn seal(&self, builder: &mut PackBuilder) -> Result<(), PipelineError> {
+    /// Seals a pack of the chunks with these numbers, once there is a buffer for it.
+    fn seal(&self, builder: &mut PackBuilder, numbers: Vec<u32>) -> Result<(), PipelineError> {
         let next = {
             // A receiver has no state that a panic elsewhere could break.
             let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,36 +164,38 @@ impl Outlet {
         let buffer = next.ok_or(PipelineError::Stopped)?;
         let sealed = builder.seal(&self.recipient, buffer);
         let sealed = sealed.map_err(PipelineError::Pack)?;
-        let sent = self.packs.blocking_send(sealed);
+        let sent = self.packs.blocking_send((sealed, numbers));
         sent.map_err(|_| PipelineError::Stopped)
     }
 }
 
 fn pack(groups: &Mutex<Receiver<Group>>, outlet: &Outlet, level: i32) -> Result<(), PipelineError> {
     let mut builder = PackBuilder::new(level).map_err(PipelineError::Pack)?;
+    let mut numbers = Vec::new();
     loop {
         // A receiver has no state that a panic elsewhere could break.
         let next = groups.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(group) = next else { break };
         let mut rest = group.bytes.as_slice();
-        for (id, length) in group.chunks {
+        for (number, id, length) in group.chunks {
             let (chunk, tail) = rest.split_at(length);
             rest = tail;
             if !builder.has_room(length) {
-                outlet.seal(&mut builder)?;
+                outlet.seal(&mut builder, std::mem::take(&mut numbers))?;
             }
             builder.push(id, chunk).map_err(PipelineError::Pack)?;
+            numbers.push(number);
         }
     }
     if builder.is_empty() {
         Ok(())
     } else {
-        outlet.seal(&mut builder)
+        outlet.seal(&mut builder, numbers)
     }
 }
 
 async fn upload(
-    sealed: mpsc::Receiver<SealedPack>,
+    sealed: mpsc::Receiver<Numbered>,
     buffers: Buffers,
     store: Arc<dyn ObjectStore>,
     names: ObjectNames,
@@ -198,7 +203,7 @@ async fn upload(
     stream::unfold(sealed, async |mut sealed| {
         Some((sealed.recv().await?, sealed))
     })
-    .map(|pack| {
+    .map(|(pack, numbers)| {
         let (store, buffers) = (Arc::clone(&store), buffers.clone());
         async move {
             let object = ObjectRef {
@@ -213,9 +218,10 @@ async fn upload(
             let buffer = bytes.try_into_mut().map(Vec::from).unwrap_or_default();
             let _ = buffers.try_send(buffer);
             failpoint::hit("backup.after-pack-put");
+            let places = pack.chunks.into_iter().map(|(_, place)| place);
             Ok(StoredPack {
                 object,
-                chunks: pack.chunks,
+                chunks: numbers.into_iter().zip(places).collect(),
             })
         }
     })
@@ -259,7 +265,7 @@ mod tests {
             let _entered = handle.enter();
             let all_taken = (0..ENDLESS).all(|number| {
                 packers.help();
-                let chunks = vec![(ChunkId([number; 32]), MAX_CHUNK)];
+                let chunks = vec![(number.into(), ChunkId([number; 32]), MAX_CHUNK)];
                 let bytes = noise();
                 packers.take(Group { bytes, chunks }).is_ok()
             });

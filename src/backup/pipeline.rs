@@ -1,15 +1,16 @@
-//! From files to new chunks: read, cut, name, drop what is known. Reading is the caller's thread;
-//! what becomes of the chunks is `packers`'.
+//! From files to new chunks: read, cut, name, drop what is known, put what is small together. Reading is the caller's
+//! thread; what becomes of the chunks is `packers`'.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::chunker::{BlockSize, Chunking, MAX_CHUNK};
+use super::blocks::{self, Earlier, Run};
+use super::chunker::{Chunking, MAX_CHUNK};
+use super::extents::{Extent, Extents};
+use super::file_record::{Content, Held};
 use super::id::ChunkId;
-use super::index::{Content, Located};
 use super::names::ObjectNames;
 use super::pack::PackError;
 use super::packers::{Group, Packers, StoredPack};
@@ -18,8 +19,13 @@ use super::seal::ChunkIdKey;
 use crate::host::clone::next_data;
 use crate::object_store::{ObjectStore, StoreError};
 
-/// Files up to this size are one chunk and are read at once.
+/// Files up to this size are read at once.
 pub const SMALL_FILE: u64 = 64 << 10;
+/// What is no longer than this shares a chunk with others, in bytes …
+const SMALL: usize = 64 << 10;
+/// … up to so many together: what is near each other compresses better together, and takes one entry of a pack and one id
+/// in a tree; but all of it is decompressed for any of it. `docs/decisions/0025` has the figures.
+const SHARED: usize = 256 << 10;
 /// Chunks go to the packers in groups of about this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
 /// A second packer starts after this much new data, so that a small delta is one pack.
@@ -47,21 +53,28 @@ pub enum PipelineError {
 /// Takes files and stores what is new in them.
 pub struct Pipeline {
     key: ChunkIdKey,
-    block: BlockSize,
-    known: HashMap<ChunkId, Located>,
-    pending: HashSet<ChunkId>,
+    extents: Extents,
+    shared: Shared,
     group: Group,
     packers: Packers,
     buffer: Vec<u8>,
-    /// Bytes of new chunks so far.
+    /// Bytes that were new so far.
     new_bytes: u64,
+}
+
+/// The chunk that small extents are put into.
+#[derive(Default)]
+struct Shared {
+    bytes: Vec<u8>,
+    /// Its number; it means something as long as there are bytes.
+    chunk: u32,
 }
 
 impl Pipeline {
     /// Starts the uploader and one packer on the current runtime.
     pub fn start(
         spec: &RepositorySpec,
-        known: HashMap<ChunkId, Located>,
+        extents: Extents,
         store: Arc<dyn ObjectStore>,
         names: ObjectNames,
         level: i32,
@@ -69,9 +82,8 @@ impl Pipeline {
         let packers = Packers::start(spec.recipient.clone(), store, names, level);
         Self {
             key: spec.chunk_id_key.clone(),
-            block: spec.database_block,
-            known,
-            pending: HashSet::new(),
+            extents,
+            shared: Shared::default(),
             group: Group::default(),
             packers,
             buffer: Vec::new(),
@@ -79,7 +91,8 @@ impl Pipeline {
         }
     }
 
-    /// Reads the first `size` bytes of `file`; `None` if it turns out to be shorter.
+    /// Reads the first `size` bytes of `file`; `None` if it turns out to be shorter. What an `earlier` snapshot
+    /// read of it may save storing what has not changed, and is not needed.
     ///
     /// Blocks while the packers are behind.
     ///
@@ -89,17 +102,18 @@ impl Pipeline {
         &mut self,
         file: &File,
         size: u64,
-    ) -> Result<io::Result<Option<Vec<Content>>>, PipelineError> {
+        earlier: Option<&Held>,
+    ) -> Result<io::Result<Option<Held>>, PipelineError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = if size <= SMALL_FILE {
             self.read_small(file, size, &mut buffer)
         } else {
             buffer.resize(BUFFER, 0);
-            self.read_large(file, size, &mut buffer)
+            self.read_large(file, size, earlier, &mut buffer)
         };
         self.buffer = buffer;
         match result {
-            Ok(content) => Ok(Ok(content)),
+            Ok(held) => Ok(Ok(held)),
             Err(Stop::File(error)) => Ok(Err(error)),
             Err(Stop::Pipeline(error)) => Err(error),
         }
@@ -110,7 +124,7 @@ impl Pipeline {
         file: &File,
         size: u64,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<Vec<Content>>, Stop> {
+    ) -> Result<Option<Held>, Stop> {
         let size = usize::try_from(size).unwrap_or_default();
         buffer.resize(size.max(buffer.len()), 0);
         if fill(file, &mut buffer[..size], 0)? < size {
@@ -123,47 +137,56 @@ impl Pipeline {
     ///
     /// # Errors
     /// The pipeline has stopped.
-    pub fn take(&mut self, content: &[u8]) -> Result<Vec<Content>, PipelineError> {
-        if content.is_empty() {
-            return Ok(Vec::new());
+    pub fn take(&mut self, content: &[u8]) -> Result<Held, PipelineError> {
+        let mut held = Held::default();
+        if !content.is_empty() {
+            held.content = [self.extent(content)?].into();
         }
-        Ok(vec![self.chunk(content)?])
+        Ok(held)
     }
 
     fn read_large(
         &mut self,
         file: &File,
         size: u64,
+        earlier: Option<&Held>,
         buffer: &mut [u8],
-    ) -> Result<Option<Vec<Content>>, Stop> {
+    ) -> Result<Option<Held>, Stop> {
         let mut magic = [0; Chunking::MAGIC];
         fill(file, &mut magic, 0)?;
-        let chunking = Chunking::for_start(&magic, self.block);
-        let mut content = Vec::new();
+        let none = Held::default();
+        let mut reading = Reading {
+            file,
+            chunking: Chunking::for_start(&magic),
+            earlier: Earlier::new(earlier.unwrap_or(&none)),
+            content: Vec::new(),
+            pages: Vec::new(),
+        };
         let mut position = 0;
         while let Some((start, end)) = next_data(file, position, size)? {
             if start > position {
-                content.push(Content::Hole(start - position));
+                reading.content.push(Content::Hole(start - position));
             }
-            if !self.read_run(file, (start, end), chunking, buffer, &mut content)? {
+            if !self.read_run(&mut reading, (start, end), buffer)? {
                 return Ok(None);
             }
             position = end;
         }
         if position < size {
-            content.push(Content::Hole(size - position));
+            reading.content.push(Content::Hole(size - position));
         }
-        Ok(Some(content))
+        Ok(Some(Held {
+            content: reading.content.into(),
+            pages: reading.pages.into(),
+        }))
     }
 
     /// Reads one run of data; `false` if the file ends in it.
     fn read_run(
         &mut self,
-        file: &File,
+        reading: &mut Reading<'_>,
         (start, end): (u64, u64),
-        chunking: Chunking,
         buffer: &mut [u8],
-        content: &mut Vec<Content>,
     ) -> Result<bool, Stop> {
         // `buffer[..filled]` is what was read and not yet cut; it begins at `offset`.
         let (mut offset, mut filled) = (start, 0);
@@ -172,20 +195,28 @@ impl Pipeline {
             let want = usize::try_from(left)
                 .unwrap_or(usize::MAX)
                 .min(buffer.len() - filled);
-            if fill(
-                file,
+            let read = fill(
+                reading.file,
                 &mut buffer[filled..filled + want],
                 offset + filled as u64,
-            )? < want
-            {
+            )?;
+            if read < want {
                 return Ok(false);
             }
             filled += want;
             let is_last = want as u64 == left;
             let mut cut = 0;
             while cut < filled && (is_last || filled - cut >= MAX_CHUNK) {
-                let length = chunking.cut(&buffer[cut..filled], offset + cut as u64);
-                content.push(self.chunk(&buffer[cut..cut + length])?);
+                let at = offset + cut as u64;
+                let length = reading.chunking.cut(&buffer[cut..filled], at);
+                let bytes = &buffer[cut..cut + length];
+                match reading.chunking {
+                    Chunking::Content => {
+                        let extent = self.extent(bytes)?;
+                        reading.content.push(extent);
+                    }
+                    Chunking::Blocks => self.block(reading, bytes, at)?,
+                }
                 cut += length;
             }
             if is_last {
@@ -197,27 +228,93 @@ impl Pipeline {
         }
     }
 
-    fn chunk(&mut self, bytes: &[u8]) -> Result<Content, PipelineError> {
-        let id = self.key.id(bytes);
-        if !self.known.contains_key(&id) {
-            self.push(id, bytes)?;
+    /// Takes a block of a database, which is at `start` of the file.
+    fn block(
+        &mut self,
+        reading: &mut Reading<'_>,
+        bytes: &[u8],
+        start: u64,
+    ) -> Result<(), PipelineError> {
+        if !start.is_multiple_of(blocks::PAGE as u64) {
+            // A hole that ends within a page: there are file systems with smaller blocks.
+            reading.content.push(self.extent(bytes)?);
+            return Ok(());
         }
-        // A chunk is at most MAX_CHUNK long.
-        Ok(Content::Chunk(
-            id,
-            u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-        ))
+        let hashes = blocks::page_hashes(&self.key, bytes);
+        let runs = blocks::changes(&mut reading.earlier, start, bytes.len(), &hashes);
+        for run in runs.unwrap_or_else(|| vec![Run::Changed(0..bytes.len())]) {
+            match run {
+                Run::Same(same) => reading.content.extend(same),
+                Run::Changed(range) => reading.content.push(self.extent(&bytes[range])?),
+            }
+        }
+        // Pages in holes have no hash.
+        let first = usize::try_from(start / blocks::PAGE as u64).unwrap_or(usize::MAX);
+        reading.pages.resize(first.max(reading.pages.len()), 0);
+        reading.pages.truncate(first);
+        reading.pages.extend(hashes);
+        Ok(())
     }
 
-    fn push(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), PipelineError> {
-        if self.pending.insert(id) {
-            if self.group.bytes.len() + bytes.len() > GROUP_BYTES {
-                self.send_group()?;
+    /// What holds these bytes from now on, and was stored if nothing did.
+    fn extent(&mut self, bytes: &[u8]) -> Result<Content, PipelineError> {
+        let id = self.key.id(bytes);
+        let extent = match self.extents.find(id.into()) {
+            Some(known) => known,
+            None => self.store(id, bytes)?,
+        };
+        Ok(Content::Extent {
+            extent,
+            skip: 0,
+            take: small(bytes.len()),
+        })
+    }
+
+    /// Stores bytes, of which nothing is known or which are to move, and gives the number of their extent.
+    fn store(&mut self, id: ChunkId, bytes: &[u8]) -> Result<u32, PipelineError> {
+        self.new_bytes += bytes.len() as u64;
+        let (chunk, skip) = if bytes.len() > SMALL {
+            let chunk = self.extents.begin_chunk();
+            self.extents.name_chunk(chunk, id);
+            self.push(chunk, id, bytes)?;
+            (chunk, 0)
+        } else {
+            if self.shared.bytes.len() + bytes.len() > SHARED {
+                self.end_shared()?;
             }
-            self.new_bytes += bytes.len() as u64;
-            self.group.bytes.extend_from_slice(bytes);
-            self.group.chunks.push((id, bytes.len()));
+            if self.shared.bytes.is_empty() {
+                self.shared.chunk = self.extents.begin_chunk();
+            }
+            let skip = self.shared.bytes.len();
+            self.shared.bytes.extend_from_slice(bytes);
+            (self.shared.chunk, skip)
+        };
+        Ok(self.extents.put(Extent {
+            id: id.into(),
+            chunk,
+            skip: small(skip),
+            length: small(bytes.len()),
+        }))
+    }
+
+    fn end_shared(&mut self) -> Result<(), PipelineError> {
+        let mut bytes = std::mem::take(&mut self.shared.bytes);
+        if !bytes.is_empty() {
+            let id = self.key.id(&bytes);
+            self.extents.name_chunk(self.shared.chunk, id);
+            self.push(self.shared.chunk, id, &bytes)?;
         }
+        bytes.clear();
+        self.shared.bytes = bytes;
+        Ok(())
+    }
+
+    fn push(&mut self, chunk: u32, id: ChunkId, bytes: &[u8]) -> Result<(), PipelineError> {
+        if self.group.bytes.len() + bytes.len() > GROUP_BYTES {
+            self.send_group()?;
+        }
+        self.group.bytes.extend_from_slice(bytes);
+        self.group.chunks.push((chunk, id, bytes.len()));
         Ok(())
     }
 
@@ -226,20 +323,38 @@ impl Pipeline {
         self.new_bytes > 0
     }
 
-    /// Where a chunk was before this pipeline began.
-    pub fn located(&self, id: &ChunkId) -> Option<Located> {
-        self.known.get(id).copied()
+    /// What is known so far.
+    pub fn extents(&self) -> &Extents {
+        &self.extents
     }
 
-    /// Stores a known chunk once more, in a new pack, if these are its bytes.
+    /// Stores the whole of an extent once more, in a new pack, if these are its bytes; says whether they were.
     ///
     /// # Errors
     /// The pipeline has stopped.
-    pub fn store_again(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), PipelineError> {
-        if self.key.id(bytes) == id {
-            self.push(id, bytes)?;
+    pub fn store_again(&mut self, extent: u32, bytes: &[u8]) -> Result<bool, PipelineError> {
+        let id = self.key.id(bytes);
+        let known = self.extents.extent(extent);
+        if !known.is_some_and(|extent| extent.id == id.into()) {
+            return Ok(false);
         }
-        Ok(())
+        self.store(id, bytes)?;
+        Ok(true)
+    }
+
+    /// Stores a run of pages of a database, in a new pack, if they have these hashes, and gives what holds them.
+    ///
+    /// # Errors
+    /// The pipeline has stopped.
+    pub fn store_pages(
+        &mut self,
+        pages: &[u64],
+        bytes: &[u8],
+    ) -> Result<Option<Content>, PipelineError> {
+        if blocks::page_hashes(&self.key, bytes) != pages {
+            return Ok(None);
+        }
+        self.extent(bytes).map(Some)
     }
 
     fn send_group(&mut self) -> Result<(), PipelineError> {
@@ -260,14 +375,14 @@ impl Pipeline {
     /// The first worker's error.
     pub async fn finish(mut self) -> Result<Finished, PipelineError> {
         let sent = tokio::task::spawn_blocking(move || {
-            let sent = self.send_group();
+            let sent = self.end_shared().and_then(|()| self.send_group());
             (self, sent)
         });
         let (this, sent) = sent.await.map_err(PipelineError::Worker)?;
         let stored = this.packers.finish().await?;
         sent?;
         Ok(Finished {
-            known: this.known,
+            extents: this.extents,
             stored,
         })
     }
@@ -275,10 +390,24 @@ impl Pipeline {
 
 /// What a pipeline leaves.
 pub struct Finished {
-    /// The chunks that were known before.
-    pub known: HashMap<ChunkId, Located>,
+    /// What is known; the new chunks have no place yet.
+    pub extents: Extents,
     /// The new packs.
     pub stored: Vec<StoredPack>,
+}
+
+/// A large file that is being read.
+struct Reading<'a> {
+    file: &'a File,
+    chunking: Chunking,
+    earlier: Earlier<'a>,
+    content: Vec<Content>,
+    pages: Vec<u64>,
+}
+
+/// Nothing is longer than a chunk.
+fn small(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 enum Stop {

@@ -119,7 +119,14 @@ fn plan(entries: &[Entry], packs: &[ObjectRef]) -> Plan {
         let mut only = None;
         let mut whole = true;
         for piece in pieces {
-            if let Piece::Chunk { pack, place, id } = piece {
+            if let Piece::Chunk {
+                pack,
+                place,
+                id,
+                skip,
+                take,
+            } = piece
+            {
                 whole &= *only.get_or_insert(*pack) == *pack;
                 // The tree's reader has checked that the commit names the pack.
                 let Some(object) = by_digest.get(pack) else {
@@ -137,12 +144,19 @@ fn plan(entries: &[Entry], packs: &[ObjectRef]) -> Plan {
                     offset,
                     place: *place,
                     id: *id,
+                    skip: *skip,
+                    take: *take,
                 };
                 plan.jobs[job].writes.push(write);
             }
             offset += piece.length();
         }
         plan.whole[number as usize] = whole && only.is_some();
+    }
+    for job in &mut plan.jobs {
+        // A chunk that has several pieces of a file is decompressed once for all of them.
+        job.writes
+            .sort_by_key(|write| (write.entry, write.place.offset, write.offset));
     }
     plan
 }

@@ -16,17 +16,21 @@ use super::restore::RestoreError;
 use super::restore_files::Target;
 use super::seal::RepositoryKeys;
 
-/// One chunk to write.
+/// Bytes of a chunk to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Write {
     /// Number of the entry whose file it is part of.
     pub entry: u32,
     /// Where in the file.
     pub offset: u64,
-    /// Where in the pack.
+    /// Where in the pack the chunk is.
     pub place: Place,
-    /// Its id.
+    /// The chunk's id.
     pub id: ChunkId,
+    /// Which of its bytes: from here …
+    pub skip: u32,
+    /// … so many.
+    pub take: u32,
 }
 
 /// Everything that one pack gives.
@@ -115,7 +119,11 @@ impl Sink {
             return false;
         };
         let mut chunk = Vec::new();
+        let mut last = None;
         job.writes.iter().all(|write| {
+            if last.replace((write.place, write.id)) == Some((write.place, write.id)) {
+                return true;
+            }
             let read = open.read(&mut decompressor, write.place, &mut chunk);
             read.is_ok() && self.keys.chunk_id_key.id(&chunk) == write.id
         })
@@ -136,6 +144,8 @@ impl Sink {
     fn write(&self, job: &PackJob, open: &OpenPack) -> Result<(), RestoreError> {
         let mut chunk = Vec::new();
         let mut decompressor = None;
+        // Which chunk that is: it may be wanted for the next file, too.
+        let mut last = None;
         for writes in job.writes.chunk_by(|a, b| a.entry == b.entry) {
             let file = self
                 .target
@@ -149,17 +159,22 @@ impl Sink {
                             self.failed(job, write, PackError::Compress(error))
                         })?),
                 };
-                open.read(decompressor, write.place, &mut chunk)
-                    .map_err(|source| self.failed(job, write, source))?;
-                if self.keys.chunk_id_key.id(&chunk) != write.id {
-                    return Err(RestoreError::Chunk {
-                        pack: job.pack.sha256,
-                        path: path::show(self.target.path(write.entry)),
-                    });
+                if last.replace((write.place, write.id)) != Some((write.place, write.id)) {
+                    open.read(decompressor, write.place, &mut chunk)
+                        .map_err(|source| self.failed(job, write, source))?;
+                    if self.keys.chunk_id_key.id(&chunk) != write.id {
+                        return Err(RestoreError::Chunk {
+                            pack: job.pack.sha256,
+                            path: path::show(self.target.path(write.entry)),
+                        });
+                    }
                 }
-                file.write(write.offset, &chunk)
+                // The tree's reader has checked that the chunk is as long.
+                let bytes = write.skip as usize..(write.skip as usize + write.take as usize);
+                let bytes = chunk.get(bytes).unwrap_or_default();
+                file.write(write.offset, bytes)
                     .map_err(RestoreError::Files)?;
-                self.progress.bytes(chunk.len() as u64);
+                self.progress.bytes(bytes.len() as u64);
             }
             if file.close().map_err(RestoreError::Files)? {
                 self.progress.files(1);

@@ -10,8 +10,8 @@ use std::thread;
 use rustix::io::Errno;
 
 use super::entry::{Metadata, Xattrs};
+use super::file_record::FileStamp;
 use super::files;
-use super::index::FileStamp;
 use super::path;
 use super::scan_directory::{Job, Looked, Scanner, Visited};
 

@@ -76,7 +76,7 @@ fn time(out: &mut Writer, time: FileTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::index::FileStamp;
+    use crate::backup::file_record::FileStamp;
     use crate::backup::scan::Found;
 
     fn scan(change: impl FnOnce(&mut Found, &mut FileStamp)) -> Scan {

@@ -205,7 +205,7 @@ impl Repository {
         capture.remember(std::mem::take(&mut index.files));
         let pipeline = Pipeline::start(
             self.spec(),
-            std::mem::take(&mut index.chunks),
+            std::mem::take(&mut index.extents),
             Arc::clone(self.store()),
             self.names(),
             request.level,
@@ -213,7 +213,7 @@ impl Repository {
         let (run, time) = Run { capture, pipeline }.capture(&request).await?;
         let (packs, budget) = (index.packs.clone(), request.consolidation);
         let run = run.step(move |run| {
-            let rewritten = consolidate(&run.capture, &mut run.pipeline, &packs, budget)?;
+            let rewritten = consolidate(&mut run.capture, &mut run.pipeline, &packs, budget)?;
             run.capture.report.rewritten = rewritten;
             Ok(())
         });

@@ -180,7 +180,7 @@ fn ends_part(path: &[u8]) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// A line is not JSON of a known type.
-    #[error("line {line} of the tree is not an entry that version 2 knows")]
+    #[error("line {line} of the tree is not an entry that version {FORMAT_VERSION} knows")]
     Json {
         /// Counted from 1 over all parts.
         line: u64,
@@ -189,7 +189,7 @@ pub enum TreeError {
         source: serde_json::Error,
     },
     /// The header is missing, of another version or of another repository.
-    #[error("the tree does not begin with the header of repository {0}, version 2")]
+    #[error("the tree does not begin with the header of repository {0}, version {FORMAT_VERSION}")]
     Header(RepositoryId),
     /// A line is well formed and must not be.
     #[error("line {line} of the tree ({path:?}) is refused: {reason}")]
@@ -352,13 +352,19 @@ impl<'a> TreeReader<'a> {
             Piece::Chunk { pack, .. } if !self.packs.contains(pack) => {
                 "it names a pack that the commit does not name"
             }
-            Piece::Chunk { place, .. } => {
+            Piece::Chunk {
+                place, skip, take, ..
+            } => {
                 let end = place.offset.checked_add(place.stored);
                 let inside = end.is_some_and(|end| end as usize <= MAX_PACK);
-                if inside && place.length > 0 && place.length as usize <= MAX_CHUNK {
+                let taken = skip.checked_add(*take);
+                if !inside || place.length == 0 || place.length as usize > MAX_CHUNK {
+                    "a chunk is larger than the format allows"
+                } else if *take == 0 || taken.is_none_or(|taken| taken > place.length) {
+                    "it takes more of a chunk than there is"
+                } else {
                     return Ok(());
                 }
-                "a chunk is larger than the format allows"
             }
         };
         Err(self.refuse(path::ROOT, reason))

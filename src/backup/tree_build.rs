@@ -1,12 +1,15 @@
 //! Puts together what was found, what was read and where it is stored: the tree's text and the next index.
 //! Pure: the same input gives the same bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::capture::Records;
 use super::commit::ObjectRef;
 use super::entry::{Entry, EntryKind, Metadata, Piece};
+use super::extents::{Extents, Located};
+use super::file_record::{Content, FileRecord};
 use super::id::{ChunkId, RepositoryId};
-use super::index::{Content, FileRecord, Index, Located};
+use super::index::Index;
 use super::path;
 use super::pipeline::Finished;
 use super::scan::{FoundKind, Scan};
@@ -46,7 +49,6 @@ pub struct Subject {
 }
 
 /// What is known of a tree when it is made.
-#[derive(Debug)]
 pub struct Built {
     /// The next index, without lists and parts.
     pub index: Index,
@@ -65,7 +67,7 @@ impl Built {
     pub fn new(
         subject: &Subject,
         scan: Scan,
-        mut records: HashMap<Vec<u8>, FileRecord>,
+        mut records: Records,
         finished: Finished,
         earlier_packs: Vec<ObjectRef>,
         mut take: impl FnMut(Part) -> bool,
@@ -119,10 +121,10 @@ impl Built {
             give(writer.ended())?;
         }
         give(writer.finish())?;
-        let (packs, chunks) = places.used();
+        let (packs, extents) = places.used(&mut kept);
         let index = Index {
             packs,
-            chunks,
+            extents,
             files: kept,
             ..Index::default()
         };
@@ -134,52 +136,61 @@ impl Built {
     }
 }
 
-/// Where every chunk is, and which packs the tree uses.
+/// Where every extent is, and which packs the tree uses.
 struct Places {
     packs: Vec<ObjectRef>,
     used: Vec<bool>,
-    chunks: HashMap<ChunkId, Located>,
+    extents: Extents,
 }
 
 impl Places {
     fn new(finished: Finished, mut packs: Vec<ObjectRef>) -> Self {
-        let mut chunks = finished.known;
+        let mut extents = finished.extents;
         for stored in finished.stored {
             let pack = u32::try_from(packs.len()).unwrap_or(u32::MAX);
             packs.push(stored.object);
-            for (id, place) in stored.chunks {
-                chunks.insert(id, Located { pack, place });
+            for (chunk, place) in stored.chunks {
+                extents.place_chunk(chunk, Located { pack, place });
             }
         }
         Self {
             used: vec![false; packs.len()],
             packs,
-            chunks,
+            extents,
         }
     }
 
     fn pieces(&mut self, path: &[u8], record: &FileRecord) -> Result<Vec<Piece>, BuildError> {
-        let mut pieces = Vec::with_capacity(record.content.len());
-        for content in &record.content {
-            pieces.push(match content {
-                Content::Hole(length) => Piece::Hole(*length),
-                Content::Chunk(id, _) => self.piece(*id).ok_or_else(|| BuildError::Lost {
-                    path: path::show(path),
-                })?,
-            });
+        let mut pieces = Vec::with_capacity(record.held.content.len());
+        for content in &record.held.content {
+            pieces.push(self.piece(*content).ok_or_else(|| BuildError::Lost {
+                path: path::show(path),
+            })?);
         }
         Ok(pieces)
     }
 
-    fn piece(&mut self, id: ChunkId) -> Option<Piece> {
-        let Located { pack, place } = *self.chunks.get(&id)?;
+    fn piece(&mut self, content: Content) -> Option<Piece> {
+        let (extent, skip, take) = match content {
+            Content::Hole(length) => return Some(Piece::Hole(length)),
+            Content::Extent { extent, skip, take } => (extent, skip, take),
+        };
+        let extent = self.extents.extent(extent)?;
+        let chunk = self.extents.chunk(extent.chunk)?;
+        let Located { pack, place } = chunk.located()?;
         *self.used.get_mut(pack as usize)? = true;
         let pack = self.packs.get(pack as usize)?.sha256;
-        Some(Piece::Chunk { pack, place, id })
+        Some(Piece::Chunk {
+            pack,
+            place,
+            id: chunk.id,
+            skip: extent.skip.checked_add(skip)?,
+            take,
+        })
     }
 
-    /// The packs that the tree names and all chunks in them, numbered anew.
-    fn used(self) -> (Vec<ObjectRef>, HashMap<ChunkId, Located>) {
+    /// The packs that the tree names and all that is in them, numbered anew, in the records of files too.
+    fn used(self, files: &mut [(Vec<u8>, Box<FileRecord>)]) -> (Vec<ObjectRef>, Extents) {
         let mut numbers = vec![None; self.packs.len()];
         let mut packs = Vec::new();
         for (old, pack) in self.packs.into_iter().enumerate() {
@@ -188,13 +199,16 @@ impl Places {
                 packs.push(pack);
             }
         }
-        let renumbered = |(id, located): (ChunkId, Located)| {
-            let pack = numbers[located.pack as usize]?;
-            Some((id, Located { pack, ..located }))
-        };
-        (
-            packs,
-            self.chunks.into_iter().filter_map(renumbered).collect(),
-        )
+        let mut extents = self.extents;
+        let numbers = extents.renumber(&numbers);
+        for (_, record) in files {
+            for content in &mut record.held.content {
+                if let Content::Extent { extent, .. } = content {
+                    // What a file has is in a pack that is used.
+                    *extent = numbers[*extent as usize].unwrap_or(*extent);
+                }
+            }
+        }
+        (packs, extents)
     }
 }

@@ -18,6 +18,25 @@ fn chunk(length: u32) -> Piece {
         pack: PACK,
         place,
         id: ChunkId([1; 32]),
+        skip: 0,
+        take: length,
+    }
+}
+
+/// A part of a chunk of 100 bytes.
+fn part(skip: u32, take: u32) -> Piece {
+    let Piece::Chunk {
+        pack, place, id, ..
+    } = chunk(100)
+    else {
+        return Piece::Hole(0);
+    };
+    Piece::Chunk {
+        pack,
+        place,
+        id,
+        skip,
+        take,
     }
 }
 
@@ -62,6 +81,7 @@ fn written(entries: &[Entry]) -> Vec<Vec<u8>> {
 fn entries_survive_including_odd_names_and_many_chunks() {
     let mut pieces = vec![chunk(1 << 20); 5000];
     pieces.push(Piece::Hole(1 << 40));
+    pieces.extend([part(0, 1), part(99, 1), part(10, 90), part(0, 100)]);
     let entries = vec![
         directory("."),
         directory("a"),
@@ -82,6 +102,18 @@ fn entries_survive_including_odd_names_and_many_chunks() {
         },
     ];
     assert_eq!(read(&written(&entries)).unwrap().entries, entries);
+}
+
+#[test]
+fn a_part_of_a_chunk_says_which_and_a_whole_one_does_not() {
+    let line = |piece| serde_json::to_string(&piece).unwrap();
+    let (pack, id) = (PACK, ChunkId([1; 32]));
+    let whole = format!("[\"{pack}\",0,10,100,\"{id}\"]");
+    assert_eq!(line(part(0, 100)), whole);
+    let some = format!("[\"{pack}\",0,10,100,\"{id}\",7,9]");
+    assert_eq!(line(part(7, 9)), some);
+    let half = format!("[\"{pack}\",0,10,100,\"{id}\",7]");
+    assert!(serde_json::from_str::<Piece>(&half).is_err());
 }
 
 #[test]
@@ -109,10 +141,14 @@ fn many_entries_become_parts_and_a_change_touches_few() {
 #[case::no_parent(&[directory("."), file("a/b", vec![])])]
 #[case::parent_is_a_file(&[directory("."), file("a", vec![]), file("a/b", vec![])])]
 #[case::unknown_pack(&[directory("."), file("a", vec![Piece::Chunk {
-    pack: Digest([9; 32]), place: Place { offset: 0, stored: 1, length: 1 }, id: ChunkId([0; 32]),
+    pack: Digest([9; 32]), place: Place { offset: 0, stored: 1, length: 1 }, id: ChunkId([0; 32]), skip: 0, take: 1,
 }])])]
 #[case::large_chunk(&[directory("."), file("a", vec![chunk(u32::MAX)])])]
 #[case::empty_chunk(&[directory("."), file("a", vec![chunk(0)])])]
+#[case::nothing_of_a_chunk(&[directory("."), file("a", vec![part(5, 0)])])]
+#[case::more_than_a_chunk(&[directory("."), file("a", vec![part(0, 101)])])]
+#[case::behind_a_chunk(&[directory("."), file("a", vec![part(100, 1)])])]
+#[case::far_behind_a_chunk(&[directory("."), file("a", vec![part(u32::MAX, 2)])])]
 #[case::empty_hole(&[directory("."), file("a", vec![Piece::Hole(0)])])]
 #[case::huge(&[directory("."), file("a", vec![Piece::Hole(u64::MAX)])])]
 #[case::overflow(&[directory("."), Entry { path: b"a".to_vec(), kind: EntryKind::File {
@@ -148,9 +184,9 @@ fn writing_through_a_symlink_is_refused() {
 #[case::nothing(b"")]
 #[case::no_newline(b"{}")]
 #[case::no_header(b"{\"type\":\"directory\",\"path\":\".\"}\n")]
-#[case::other_repository(b"{\"format\":\"tenantd-tree\",\"version\":2,\"repository\":\"00000000000000000000000000000000\",\"labels\":{}}\n")]
+#[case::other_repository(b"{\"format\":\"tenantd-tree\",\"version\":3,\"repository\":\"00000000000000000000000000000000\",\"labels\":{}}\n")]
 #[case::other_version(b"{\"format\":\"tenantd-tree\",\"version\":2,\"repository\":\"05050505050505050505050505050505\",\"labels\":{}}\n")]
-#[case::header_only(b"{\"format\":\"tenantd-tree\",\"version\":2,\"repository\":\"05050505050505050505050505050505\",\"labels\":{}}\n")]
+#[case::header_only(b"{\"format\":\"tenantd-tree\",\"version\":3,\"repository\":\"05050505050505050505050505050505\",\"labels\":{}}\n")]
 fn texts_that_are_no_tree_are_refused(#[case] text: &[u8]) {
     assert!(read(&[text.to_vec()]).is_err());
 }

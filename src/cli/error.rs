@@ -217,6 +217,7 @@ impl CliError {
                 | ProtectError::NotRemoved(_)
                 | ProtectError::StateLeft(..)
                 | ProtectError::DirectoryExists(_)
+                | ProtectError::PathAtWork(_)
                 | ProtectError::HasState(..) => Exit::Conflict,
                 ProtectError::Archive(_) => Exit::Invalid,
                 ProtectError::NoRepository(_)

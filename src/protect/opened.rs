@@ -111,7 +111,8 @@ pub(super) async fn open(
         trust(settings)?,
     )
     .await
-    .map_err(failed)?;
+    .map_err(failed)?
+    .with_known(&layout.repository_dir(name));
     let snapshots = remote.snapshots().await.map_err(failed)?;
     if snapshots.commits.is_empty() && snapshots.refused.is_empty() {
         if !(wanted.allow_old || settings.restore.allow_old) {

@@ -11,6 +11,8 @@ use super::inspect::{open_snapshot, resolve};
 use super::opened::{Opened, RestoreReport, Wanted};
 use crate::backup::{self, EntryKind, Progress, parent_path, selection};
 use crate::host::dirs;
+use crate::host::files::FileError;
+use crate::host::lock::FileLock;
 use crate::layout::Layout;
 use crate::node::NodeSettings;
 use crate::tenant::TenantId;
@@ -85,7 +87,9 @@ async fn beside(
     if parent_path(&path) == b"." {
         return Err(ProtectError::WholeMount(backup::escape_path(&path)));
     }
-    let staging = layout.tenant_dir(tenant).join("restoring-path");
+    let lock = lock_staging(layout, tenant)?;
+    let _lock = lock.ok_or_else(|| ProtectError::PathAtWork(tenant.clone()))?;
+    let staging = staging(layout, tenant);
     dirs::remove_tree(&staging)?;
     let report = opened
         .restore(tenant.as_str(), &staging, Some(path.clone()), progress)
@@ -101,6 +105,33 @@ async fn beside(
     Ok((report, layout.state_dir(tenant).join(moved)))
 }
 
+/// Where a path is restored before it is moved; the agent does not see it.
+fn staging(layout: &Layout, tenant: &TenantId) -> Utf8PathBuf {
+    layout.tenant_dir(tenant).join("restoring-path")
+}
+
+/// The right to use it, as long as somebody else has not got it.
+fn lock_staging(layout: &Layout, tenant: &TenantId) -> Result<Option<FileLock>, ProtectError> {
+    let path = layout.tenant_dir(tenant).join("restoring-path.lock");
+    FileLock::try_acquire(&path).map_err(|source| {
+        let verb = "lock";
+        FileError::Io { verb, path, source }.into()
+    })
+}
+
+/// Removes what a restore of a path has left that was killed; one that is at work is left alone.
+///
+/// # Errors
+/// It cannot be removed.
+pub(super) fn clear_abandoned(layout: &Layout, tenant: &TenantId) -> Result<(), ProtectError> {
+    let staging = staging(layout, tenant);
+    if staging.exists() && lock_staging(layout, tenant)?.is_some() {
+        tracing::warn!(path = %staging, "what a restore that was killed has left is removed");
+        dirs::remove_tree(&staging)?;
+    }
+    Ok(())
+}
+
 /// What is to be moved: the directory itself, or the one file that lies in it.
 fn only_content(staging: &Utf8Path, is_directory: bool) -> std::io::Result<std::path::PathBuf> {
     if is_directory {
@@ -109,4 +140,24 @@ fn only_content(staging: &Utf8Path, is_directory: bool) -> std::io::Result<std::
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let entry = fs::read_dir(staging)?.next().ok_or_else(missing)?;
     Ok(entry?.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protect::samples::{fill, host};
+
+    #[test]
+    fn what_a_killed_restore_has_left_is_cleared_and_one_at_work_is_left_alone() {
+        let (_guard, layout, tenant) = host();
+        fs::create_dir_all(layout.tenant_dir(&tenant)).unwrap();
+        clear_abandoned(&layout, &tenant).unwrap();
+        fill(&staging(&layout, &tenant), "half of it");
+        let at_work = lock_staging(&layout, &tenant).unwrap();
+        clear_abandoned(&layout, &tenant).unwrap();
+        assert!(staging(&layout, &tenant).exists());
+        drop(at_work);
+        clear_abandoned(&layout, &tenant).unwrap();
+        assert!(!staging(&layout, &tenant).exists());
+    }
 }

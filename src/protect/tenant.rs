@@ -14,6 +14,7 @@ use super::heartbeat::known_head;
 use super::last_good::note_good;
 use super::quiesce;
 use super::report::{BackupReport, Outcome, write_report};
+use super::restore_apart;
 use super::store::{Patience, check_home, note_home, open_store};
 use crate::api::SnapshotSummary;
 use crate::backup::retention::kept_locally;
@@ -136,6 +137,9 @@ pub async fn back_up_tenant(
     if !has_state(&layout.state_dir(tenant)) && known_head(&directory, tenant.as_str())?.is_some() {
         // An empty snapshot would be the newest, and a restore would take it.
         return Err(ProtectError::EmptyState(tenant.clone()));
+    }
+    if haste == Haste::None {
+        restore_apart::clear_abandoned(layout, tenant)?;
     }
     let freeze = owner.map(|owner| {
         // At shutdown the agent is about to end by itself, and there is no time to ask.

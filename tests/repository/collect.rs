@@ -286,7 +286,7 @@ async fn hiding_all_commits_deletes_nothing() {
 async fn another_repository_json_deletes_nothing() {
     let yard = ten_days(0, 2).await;
     let name = format!("{}/repository.json", yard.prefix());
-    let other = br#"{"format":"tenantd-repository","version":2,"id":"00000000000000000000000000000000","created":"2026-11-21T10:00:00Z"}"#;
+    let other = br#"{"format":"tenantd-repository","version":3,"id":"00000000000000000000000000000000","created":"2026-11-21T10:00:00Z"}"#;
     yard.shelf.overwrite(&name, other);
     yard.collect_all().await;
     let commits = yard.shelf.names();
@@ -322,11 +322,11 @@ async fn a_commit_of_a_later_version_stops_the_collection() {
         CommitName {
             epoch: 1,
             sequence: 7,
-            digest: Digest::of(b"{\"format\":\"tenantd-commit\",\"version\":3}\n"),
+            digest: Digest::of(b"{\"format\":\"tenantd-commit\",\"version\":4}\n"),
         }
     );
     yard.shelf
-        .overwrite(&claimed, b"{\"format\":\"tenantd-commit\",\"version\":3}\n");
+        .overwrite(&claimed, b"{\"format\":\"tenantd-commit\",\"version\":4}\n");
     let report = yard.collect().await;
     assert!(
         matches!(report.blocked, Some(Blocked::Commit(_))),

@@ -87,7 +87,7 @@ async fn a_damaged_repository_object_is_reported() {
     for text in [
         "",
         "{}",
-        r#"{"format":"tenantd-repository","version":3,"id":"00000000000000000000000000000000","created":"2026-01-01T00:00:00Z"}"#,
+        r#"{"format":"tenantd-repository","version":4,"id":"00000000000000000000000000000000","created":"2026-01-01T00:00:00Z"}"#,
     ] {
         fs::write(&object, text).unwrap();
         let trust = tenantd::backup::Trust::root(world.root.public());

@@ -227,7 +227,7 @@ async fn a_newer_snapshot_of_a_later_format_is_not_passed_over_in_silence() {
     let (world, [_, newest]) = two().await;
     let payload = lines(&world, newest)[0]
         .replace("\"sequence\":2", "\"sequence\":3")
-        .replace("\"version\":2", "\"version\":3");
+        .replace("\"version\":3", "\"version\":4");
     let signer = world.signer();
     let line = format!("{payload}\n");
     let signature = signer
@@ -238,13 +238,13 @@ async fn a_newer_snapshot_of_a_later_format_is_not_passed_over_in_silence() {
     let later = plant(&world, 1, 3, text.as_bytes());
     assert!(matches!(
         reason(&world).await,
-        CommitError::Version { version: 3, .. }
+        CommitError::Version { version: 4, .. }
     ));
     let stale = judge(&Demands::default(), &evidence(&world).await).unwrap_err();
     assert!(matches!(stale, Stale::Unreadable { newer, .. } if newer == later));
     // A forged one of the kind is only one more that nobody believes.
     fs::remove_file(commits(&world).join(later.to_string())).unwrap();
-    let forged = text.replace("\"version\":3", "\"version\":4");
+    let forged = text.replace("\"version\":4", "\"version\":5");
     plant(&world, 1, 3, forged.as_bytes());
     assert!(matches!(reason(&world).await, CommitError::Key(_)));
     judge(&Demands::default(), &evidence(&world).await).unwrap();

@@ -217,7 +217,7 @@ async fn a_repository_that_is_said_to_be_another_is_still_the_one_it_was() {
     let remote = tenant.world.remote().await;
     let name = names(&tenant.bucket).await;
     let name = name.iter().find(|it| it.ends_with("/repository.json"));
-    let forged = br#"{"format":"tenantd-repository","version":2,"id":"00000000000000000000000000000000","created":"2026-01-01T00:00:00Z"}"#;
+    let forged = br#"{"format":"tenantd-repository","version":3,"id":"00000000000000000000000000000000","created":"2026-01-01T00:00:00Z"}"#;
     overwrite(&tenant.bucket, name.unwrap(), forged).await;
     assert_eq!(tenant.world.remote().await.id(), remote.id());
     let prefixes = RemoteRepository::find(tenant.world.store.as_ref()).await;

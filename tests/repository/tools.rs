@@ -86,10 +86,11 @@ mkdir out
 jq -c 'select(.type=="file" and ((.chunks // []) | all(.[0] != "hole")))' tree | while read -r line; do
   path=$(jq -r .path <<< "$line"); path=$(printf '%b.' "${{path//%/\\x}}"); path=${{path%.}}
   mkdir -p "out/$(dirname "$path")"; : > "out/$path"
-  jq -r '(.chunks // [])[] | @tsv' <<< "$line" | while read -r pack offset stored length id; do
+  jq -r '(.chunks // [])[] | @tsv' <<< "$line" | while read -r pack offset stored length id skip take; do
     test "$(sha256sum < "$K/packs/$pack" | cut -c1-64)" = "$pack"
     test -e "$pack.plain" || age -d -i identity.txt "$K/packs/$pack" > "$pack.plain"
-    tail -c +$((offset + 1)) "$pack.plain" | head -c "$stored" | zstd -dc >> "out/$path"
+    tail -c +$((offset + 1)) "$pack.plain" | head -c "$stored" | zstd -dc |
+      tail -c +$((${{skip:-0}} + 1)) | head -c "${{take:-$length}}" >> "out/$path"
   done
   cmp "out/$path" "state/$path"
   echo "$path"

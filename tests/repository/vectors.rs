@@ -1,6 +1,7 @@
-//! A small repository, written once by version 2, that must restore for ever.
+//! A small repository, written once by version 3, that must restore for ever.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use camino::Utf8Path;
@@ -9,7 +10,7 @@ use tenantd::object_store::DirectoryStore;
 
 use super::world::{World, nodes};
 
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/v2");
+const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/v3");
 
 /// One line for each file: what a snapshot keeps of it.
 fn listing(root: &Utf8Path) -> String {
@@ -99,14 +100,28 @@ async fn write() {
         b"SQLite format 3\0 but short",
     )
     .unwrap();
+    let database = fs::File::create(world.state().join("pages.sqlite")).unwrap();
+    let content = super::world::noise(2, 300_000);
+    database
+        .write_all_at(b"SQLite format 3\0", 0)
+        .and_then(|()| database.write_all_at(&content, 16))
+        .unwrap();
     world.snapshot().await;
     fs::write(vectors.join("first.txt"), listing(&world.state())).unwrap();
     fs::write(world.state().join("a/small"), b"changed").unwrap();
     fs::remove_file(world.state().join("link")).unwrap();
+    // Of this only the page is stored again.
+    let page = super::world::noise(3, 4096);
+    database.write_all_at(&page, 40 * 4096).unwrap();
     world.snapshot().await;
     fs::write(vectors.join("second.txt"), listing(&world.state())).unwrap();
     let repository = world.repository().await;
     let head = Head::new(repository.spec().id, repository.head().unwrap());
+    for (text, _) in tenantd::backup::without_us::FILES {
+        // No reader looks at them.
+        let prefix = repository.spec().prefix.to_string();
+        fs::remove_file(vectors.join("store").join(prefix).join(text)).unwrap();
+    }
     let now = jiff::Timestamp::now();
     repository
         .beat(vec![head], &world.signer(), now)

@@ -14,8 +14,8 @@ use super::shelf::{Shelf, fetches};
 use super::{ABOUT, About, SPEC, STATE, XATTR};
 use crate::backup::commit::{ObjectRef, SignedCommit};
 use crate::backup::entry::{Entry, EntryKind, Metadata, Piece};
-use crate::backup::id::Digest;
-use crate::backup::pack::{MAX_PACK, OpenPack, PackError};
+use crate::backup::id::{ChunkId, Digest};
+use crate::backup::pack::{MAX_PACK, OpenPack, PackError, Place};
 use crate::backup::path;
 use crate::backup::progress::{Progress, Stage};
 use crate::backup::remote::{RemoteError, RemoteRepository};
@@ -153,6 +153,8 @@ impl<W: Write> Writer<W> {
                 packs,
                 shelf: Shelf::new(),
                 decompressor,
+                chunk: Vec::new(),
+                last: None,
             },
             progress,
         })
@@ -189,7 +191,7 @@ impl<W: Write> Writer<W> {
             path: &entry.path,
             pieces: pieces.iter(),
             content: &mut self.content,
-            chunk: Vec::new(),
+            bytes: Vec::new(),
             at: 0,
             hole: 0,
             failed: None,
@@ -302,30 +304,60 @@ struct Content {
     packs: mpsc::Receiver<Result<Bytes, RemoteError>>,
     shelf: Shelf<OpenPack>,
     decompressor: zstd::bulk::Decompressor<'static>,
+    /// The chunk that was read last …
+    chunk: Vec<u8>,
+    /// … and which that is: the next piece is often of the same.
+    last: Option<(Digest, Place, ChunkId)>,
 }
 
 impl Content {
-    fn read(&mut self, path: &[u8], piece: &Piece, chunk: &mut Vec<u8>) -> Result<(), ExportError> {
-        let Piece::Chunk { pack, place, id } = piece else {
-            return Ok(());
+    /// The bytes of a piece.
+    fn read(&mut self, path: &[u8], piece: &Piece) -> Result<&[u8], ExportError> {
+        let Piece::Chunk {
+            pack,
+            place,
+            id,
+            skip,
+            take,
+        } = piece
+        else {
+            return Ok(&[]);
         };
+        let wanted = Some((*pack, *place, *id));
+        if self.last != wanted {
+            self.last = None;
+            self.chunk(path, *pack, *place, *id)?;
+            self.last = wanted;
+        }
+        // The tree's reader has checked that the chunk is as long.
+        let bytes = *skip as usize..(*skip as usize + *take as usize);
+        Ok(self.chunk.get(bytes).unwrap_or_default())
+    }
+
+    fn chunk(
+        &mut self,
+        path: &[u8],
+        pack: Digest,
+        place: Place,
+        id: ChunkId,
+    ) -> Result<(), ExportError> {
         let failed = |source| ExportError::Pack {
             path: path::show(path),
             source,
         };
-        if !self.shelf.touch(*pack) {
+        if !self.shelf.touch(pack) {
             // Fetched in this very order; nothing comes after the first failure.
             let gone = || ExportError::Write(io::ErrorKind::UnexpectedEof.into());
             let sealed = self.packs.blocking_recv().ok_or_else(gone)?;
             let sealed = sealed.map_err(ExportError::Remote)?;
             let open = OpenPack::open(&self.keys.identity, &sealed).map_err(failed)?;
-            self.shelf.put(*pack, open);
+            self.shelf.put(pack, open);
         }
         if let Some(open) = self.shelf.last() {
-            open.read(&mut self.decompressor, *place, chunk)
+            open.read(&mut self.decompressor, place, &mut self.chunk)
                 .map_err(failed)?;
         }
-        if self.keys.chunk_id_key.id(chunk) != *id {
+        if self.keys.chunk_id_key.id(&self.chunk) != id {
             return Err(ExportError::Chunk(path::show(path)));
         }
         Ok(())
@@ -337,7 +369,7 @@ struct FileReader<'a> {
     path: &'a [u8],
     pieces: std::slice::Iter<'a, Piece>,
     content: &'a mut Content,
-    chunk: Vec<u8>,
+    bytes: Vec<u8>,
     at: usize,
     hole: u64,
     failed: Option<ExportError>,
@@ -346,7 +378,7 @@ struct FileReader<'a> {
 
 impl Read for FileReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.chunk.len() && self.hole == 0 {
+        while self.at == self.bytes.len() && self.hole == 0 {
             let Some(piece) = self.pieces.next() else {
                 return Ok(0);
             };
@@ -355,13 +387,19 @@ impl Read for FileReader<'_> {
                 self.hole = *length;
                 continue;
             }
-            if let Err(error) = self.content.read(self.path, piece, &mut self.chunk) {
-                self.failed = Some(error);
-                return Err(io::ErrorKind::InvalidData.into());
+            match self.content.read(self.path, piece) {
+                Ok(bytes) => {
+                    self.bytes.clear();
+                    self.bytes.extend_from_slice(bytes);
+                }
+                Err(error) => {
+                    self.failed = Some(error);
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
             }
             self.at = 0;
         }
-        let rest = &self.chunk[self.at..];
+        let rest = &self.bytes[self.at..];
         if rest.is_empty() {
             let hole = usize::try_from(self.hole).unwrap_or(usize::MAX);
             let length = buffer.len().min(hole);

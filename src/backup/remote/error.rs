@@ -14,7 +14,7 @@ pub enum RemoteError {
     /// The object store.
     #[error("the repository could not be read")]
     Store(#[source] StoreError),
-    /// `repository.json` is not one of version 2.
+    /// `repository.json` is not one of this version.
     #[error("repository {0} is not one that this version reads; a newer tenantd may")]
     Format(BucketPrefix),
     /// Another repository is stored there.

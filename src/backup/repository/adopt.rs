@@ -15,7 +15,6 @@ use super::local::{
     SPEC, keep_directory, local, lock, read_local_spec, write, write_head, write_json,
 };
 use super::spec::RepositorySpec;
-use crate::backup::chunker::BlockSize;
 use crate::backup::id::{BucketPrefix, RepositoryId};
 use crate::backup::names::CommitName;
 use crate::backup::seal::RepositoryKeys;
@@ -65,7 +64,6 @@ impl Repository {
             recipient: adopted.keys.identity.recipient(),
             chunk_id_key: adopted.keys.chunk_id_key.clone(),
             // Its index is not here, so everything is stored anew whatever the blocks are.
-            database_block: BlockSize::NEW,
             created: adopted.created,
         };
         keep_directory(directory)?;

@@ -77,6 +77,12 @@ pub fn local_snapshots(directory: &Utf8Path) -> Result<Vec<SnapshotRecord>, Repo
     Ok(records)
 }
 
+/// The bytes of a commit that this host stored, as it remembers them: nothing tells here that they are the right ones.
+pub(in crate::backup) fn known_commit(directory: &Utf8Path, name: &CommitName) -> Option<Vec<u8>> {
+    let path = directory.join(SNAPSHOTS).join(name.to_string());
+    local_file::read(&path).ok().flatten()
+}
+
 /// Removes the records of snapshots that are not in the store any more, and gives how many.
 ///
 /// The newest stays: what is newer than the listing must not be forgotten.

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 pub use self::adopt::{Adopted, remove_repository};
 pub use self::error::RepositoryError;
+pub(super) use self::local::known_commit;
 use self::local::{
     GIVEN_UP, INDEX, INTENT, NEXT_COMMIT, NEXT_INDEX, NEXT_RECORD, PUBLISHED, SNAPSHOTS, SPEC,
     keep_directory, lock, make_directory, read_spec, to_json, write_head,
@@ -25,7 +26,6 @@ pub use self::local::{forget_snapshots, known_head, local_snapshots, read_local_
 pub(super) use self::spec::REPOSITORY_FORMAT;
 pub use self::spec::{RepositoryObject, RepositorySpec};
 use super::FORMAT_VERSION;
-use super::chunker::BlockSize;
 use super::commit::SignedCommit;
 use super::id::{BucketPrefix, Digest, RepositoryId, random};
 use super::index::Index;
@@ -76,7 +76,6 @@ impl Repository {
                 prefix: BucketPrefix(random().map_err(no_random)?),
                 recipient: keys.identity.recipient(),
                 chunk_id_key: keys.chunk_id_key.clone(),
-                database_block: BlockSize::NEW,
                 created: now,
             };
             let wrapped = keys.wrap(id, recipients).map_err(RepositoryError::Keys)?;
