@@ -95,6 +95,7 @@ uninstall_all() {
     if [ -x /usr/local/bin/tenantd ] && [ -e /etc/tenantd/node.toml ]; then
         for tenant in $(ls /etc/containers/systemd/tenantd 2>/dev/null); do
             instance=$(systemd-escape "$tenant")
+            systemctl stop "tenantd-wake@$instance.timer" 2>/dev/null || true
             systemctl stop "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
                 "tenant-$tenant.service" "tenantd-awake@$instance.service" \
                 "tenantd-restore@$instance.service" "tenantd-secrets@$instance.service" \
@@ -112,6 +113,7 @@ uninstall_all() {
     systemctl disable --quiet --now $enabled tenantd-bootstrap.service 2>/dev/null || true
     # Its ExecStopPost= removes the scratch tenant.
     systemctl stop tenantd-drill.service 2>/dev/null || true
+    systemctl stop tenantd-sleep.socket tenantd-sleep.service 2>/dev/null || true
     rm -rf /etc/containers/systemd/tenantd /etc/systemd/system/tenantd-backup.timer.d
     for unit in $(own_units); do
         rm -f "/etc/systemd/system/$unit"

@@ -303,6 +303,11 @@ impl Layout {
         self.run_dir().join("quiesced").join(tenant.as_str())
     }
 
+    /// Where doors and root talk to the sleep service.
+    pub fn sleep_socket(&self) -> Utf8PathBuf {
+        self.run_dir().join("sleep.sock")
+    }
+
     /// Reports of agents that do not answer their live probes.
     pub fn health_dir(&self) -> Utf8PathBuf {
         self.run_dir().join("health")

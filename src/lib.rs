@@ -22,5 +22,6 @@ pub mod protect;
 pub mod quadlet;
 pub mod reconcile;
 pub mod secrets;
+pub mod sleep;
 pub mod state;
 pub mod tenant;

@@ -10,6 +10,7 @@ mod problem;
 mod resources;
 mod routes;
 pub mod server;
+mod sleep;
 mod usage;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use routes::exec::{ExecRequest, Terminal};
 pub use routes::logs::LogLine;
 pub use routes::node::{ReloadReport, Version};
 pub use routes::secrets::{SecretChange, SecretDetail, SecretRevealed, SecretVersionDetail};
+pub use sleep::{SleepSummary, SleepTier};
 pub use usage::{Promised, StorageUsage, TenantUsage, UsageReport};
 
 use crate::reconcile::Engine;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::sleep::SleepSummary;
 use super::usage::{Promised, StorageUsage};
 use crate::protect::{Checks, Kept, Release};
 use crate::state::{Operation, OperationId, Wanted};
@@ -56,6 +57,9 @@ pub struct TenantSummary {
     /// The state from before a restore, while it is kept.
     #[serde(default)]
     pub kept: Option<Kept>,
+    /// How it sleeps; none while it is awake, or held.
+    #[serde(default)]
+    pub sleep: Option<SleepSummary>,
     /// What of its data is kept beside its state: clones that rollbacks bring back, and what rollbacks have set aside.
     #[serde(default)]
     pub releases: Vec<Release>,

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::SleepSummary;
+
 /// What all tenants use, or one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +26,9 @@ pub struct TenantUsage {
     pub id: String,
     /// Where it stands.
     pub state: String,
+    /// How it sleeps; none while it is awake, or held.
+    #[serde(default)]
+    pub sleep: Option<SleepSummary>,
     /// Its plan.
     pub plan: Option<String>,
     /// Processor time since its slice was made, in microseconds.

@@ -3,12 +3,14 @@
 
 mod backup;
 mod node;
+mod sleep;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use backup::*;
 pub use node::*;
+pub use sleep::*;
 
 use super::attempt::Which;
 use super::generate::GenerateCommand;
@@ -140,6 +142,14 @@ pub enum Command {
     /// Start suspended tenants again.
     #[command(after_help = "Example:\n  tenantd resume acme")]
     Resume(TenantArgs),
+    /// Put tenants to sleep now, as when they are idle: frozen, until somebody comes.
+    ///
+    /// Whoever is connected is disconnected. It needs root and not the daemon; tenants that are always on do not sleep.
+    #[command(after_help = "Example:\n  tenantd sleep acme")]
+    Sleep(SleepArgs),
+    /// Wake tenants that sleep, as when somebody comes; they sleep again once they are idle.
+    #[command(after_help = "Example:\n  tenantd wake acme")]
+    Wake(SleepArgs),
     /// Return a tenant to an earlier release: its revision, its image, and the data that it had left.
     ///
     /// What was written since is set aside, and the answer says where. It needs neither the network nor an identity: before

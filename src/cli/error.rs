@@ -20,6 +20,7 @@ use crate::node::ignition::{FirstBootError, PointerError};
 use crate::node::{InitError, NodeKeyError};
 use crate::protect::ProtectError;
 use crate::secrets::SecretError;
+use crate::sleep;
 use crate::tenant::TenantId;
 
 /// Why a command did not do what was asked.
@@ -152,6 +153,9 @@ pub enum CliError {
     /// A backup or restore in this process failed.
     #[error(transparent)]
     Protect(Box<ProtectError>),
+    /// The sleep service refused, or cannot be asked.
+    #[error(transparent)]
+    Sleep(#[from] sleep::ClientError),
     /// systemd could not be asked.
     #[error(transparent)]
     Systemd(#[from] SystemdError),
@@ -205,7 +209,8 @@ impl CliError {
             | Self::NotText(_)
             | Self::Signing(_)
             | Self::Identity(_) => Exit::Invalid,
-            Self::TenantExists(_) => Exit::Conflict,
+            Self::TenantExists(_) | Self::Sleep(sleep::ClientError::Refused(_)) => Exit::Conflict,
+            Self::Sleep(_) => Exit::Unreachable,
             Self::Unknown { .. } | Self::NothingToCompare(_) => Exit::NotFound,
             Self::Init(error) => match **error {
                 InitError::Done(_) => Exit::Conflict,

@@ -38,6 +38,7 @@ mod rollback;
 mod samples;
 mod secret;
 mod show;
+mod sleep;
 mod table;
 mod tenants;
 mod terminal;
@@ -55,6 +56,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::daemon;
 use crate::layout::Layout;
+use crate::sleep::Asked;
 use args::{Cli, Command, NodeCommand};
 use client::Client;
 use console::Console;
@@ -96,6 +98,16 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
         Command::Prune(args) => {
             let runtime = runtime(&mut Builder::new_current_thread())?;
             done(runtime.block_on(prune::run(console, &Layout::default(), args)))
+        }
+        Command::Sleep(args) => {
+            let runtime = runtime(&mut Builder::new_current_thread())?;
+            let layout = Layout::default();
+            done(runtime.block_on(sleep::run(console, &layout, args, Asked::SleepTenant)))
+        }
+        Command::Wake(args) => {
+            let runtime = runtime(&mut Builder::new_current_thread())?;
+            let layout = Layout::default();
+            done(runtime.block_on(sleep::run(console, &layout, args, Asked::WakeTenant)))
         }
         Command::Keys { command } => {
             let runtime = runtime(&mut Builder::new_current_thread())?;
@@ -172,6 +184,8 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         | Command::Node { .. }
         | Command::Init(_)
         | Command::Prune(_)
+        | Command::Sleep(_)
+        | Command::Wake(_)
         | Command::Keys { .. }
         | Command::Serve => Ok(()),
     })

@@ -64,6 +64,7 @@ pub fn running(id: &str) -> TenantSummary {
         since: at("2026-05-04T11:57:00Z"),
         last_backup: Some(at("2026-05-04T09:30:00Z")),
         kept: None,
+        sleep: None,
         releases: vec![],
         trial: None,
         checks: Checks {

@@ -105,6 +105,10 @@ fn facts(tenant: &TenantDetail, now: Timestamp, paint: Paint) -> String {
     let mut fact = |name: &str, value: comfy_table::Cell| table.row(vec![cell(name), value]);
     fact("Tenant", cell(&summary.id));
     fact("State", state(&summary.state));
+    if let Some(sleep) = summary.sleep {
+        let told = format!("{}, {}", sleep.tier.as_str(), age(now, sleep.since));
+        fact("Sleep", cell(told));
+    }
     if let Some(reason) = &summary.reason {
         fact("Reason", cell(reason));
     }

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::human::{age, bytes};
 use super::output::show as print;
 use super::table::{Table, cell, maybe, state};
-use crate::api::{StorageUsage, TenantSummary};
+use crate::api::{SleepTier, StorageUsage, TenantSummary};
 use crate::host::clock;
 use crate::protect::{Kept, Release};
 use crate::tenant::FailureCause;
@@ -62,6 +62,7 @@ fn note(tenant: &TenantSummary, now: Timestamp) -> String {
         .reason
         .iter()
         .map(|reason| caused(tenant.cause, reason))
+        .chain(sleep(tenant, now))
         .chain(plans(tenant))
         .chain(tenant.checks.failures())
         .chain(tenant.kept.as_ref().map(|kept| kept_note(kept, now)))
@@ -76,6 +77,13 @@ fn note(tenant: &TenantSummary, now: Timestamp) -> String {
         .chain(unenforced)
         .collect();
     notes.join("; ")
+}
+
+/// How deep it sleeps, where its state does not say that.
+fn sleep(tenant: &TenantSummary, now: Timestamp) -> Option<String> {
+    let sleep = tenant.sleep?;
+    (sleep.tier == SleepTier::PagedOut)
+        .then(|| format!("{} {}", sleep.tier.as_str(), age(now, sleep.since)))
 }
 
 /// A reason under the name of its cause.

@@ -154,6 +154,10 @@ fn shown(lines: &[Line], now: &UsageReport, paint: Paint) -> String {
     }
     let mut text = table.render();
     for line in lines {
+        if let Some(sleep) = line.usage.sleep {
+            let (id, tier) = (&line.usage.id, sleep.tier.as_str());
+            let _ = writeln!(text, "{id}: {tier}, {}", age(now.at, sleep.since));
+        }
         let old = line.usage.storage.filter(|found| !found.kept);
         if let Some(at) = old.and_then(|found| found.at) {
             let _ = writeln!(

@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::Semaphore;
 
+use crate::host::cgroup;
 use crate::host::files::{self, FileError};
 use crate::host::netns;
 use crate::host::probe::{self, Target};
@@ -121,11 +122,13 @@ fn probed(layout: &Layout) -> Vec<(TenantId, u16, LiveProbe)> {
     runtimes.collect()
 }
 
-/// Whether an answer can be expected: nobody holds the tenant or has frozen it, and it has a namespace.
+/// Whether an answer can be expected: nobody holds the tenant or has frozen it, and its
+/// agent runs in a namespace.
 fn is_awake(layout: &Layout, tenant: &TenantId) -> bool {
     !layout.held_file(tenant).exists()
         && !layout.freeze_file(tenant).exists()
         && netns::is_namespace(&layout.netns(tenant))
+        && cgroup::payload(layout, tenant).is_ok_and(|group| group.is_some())
 }
 
 async fn ask(

@@ -126,6 +126,7 @@ impl Pause for FreezePause {
             self.state().has_held = match frozen {
                 Frozen::Yes => was_frozen,
                 Frozen::NotRunning => !runs?,
+                Frozen::Asleep => freezer.is_still(&self.tenant),
             };
         }
         Ok(())
@@ -154,6 +155,41 @@ mod tests {
         let slices = layout.root().join("sys/fs/cgroup/tenant.slice");
         let service = slices.join(names.slice()).join(names.service());
         service.join("libpod-payload-1")
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_sleeps_is_backed_up_as_it_is_and_sleeps_on() {
+        let (_guard, layout, tenant) = host();
+        for name in ["lock", "frozen"] {
+            fs::create_dir_all(layout.run_dir().join(name)).unwrap();
+        }
+        start(&layout, &tenant);
+        let freezer = Freezer::new(layout.clone());
+        let lock = TenantLock::acquire(&layout, &tenant, "test", Duration::ZERO)
+            .await
+            .unwrap();
+        let events = group(&layout, &tenant).join("cgroup.events");
+        fs::write(&events, "populated 1\nfrozen 1\n").unwrap();
+        freezer.freeze(&lock, Owner::Sleep, "idle").unwrap();
+        drop(lock);
+
+        let pause = FreezePause::new(&layout, &tenant, Owner::Backup, None);
+        pause.pause().await.unwrap();
+        // Whoever comes now waits for the lock.
+        let woken = TenantLock::acquire(&layout, &tenant, "wake", Duration::ZERO).await;
+        assert!(woken.is_err());
+        pause.resume().await.unwrap();
+        assert!(pause.has_held());
+        let record = freezer.record(&tenant).unwrap().unwrap();
+        assert_eq!(record.owner, Owner::Sleep);
+        let asked = fs::read_to_string(group(&layout, &tenant).join("cgroup.freeze"));
+        assert_eq!(asked.unwrap(), "1");
+
+        // A stop thaws without the lock.
+        pause.pause().await.unwrap();
+        fs::write(&events, "populated 1\nfrozen 0\n").unwrap();
+        pause.resume().await.unwrap();
+        assert!(!pause.has_held());
     }
 
     fn start(layout: &Layout, tenant: &TenantId) {

@@ -53,8 +53,9 @@ pub(super) async fn begin(
     tenant: &TenantId,
     calls: &QuiesceCalls,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    // A request through the ingress would start an agent that does not run.
-    if !Freezer::new(layout.clone()).is_running(tenant)? {
+    // A request through the ingress would start an agent that does not run, and wake one that sleeps.
+    let freezer = Freezer::new(layout.clone());
+    if !freezer.is_running(tenant)? || freezer.record(tenant)?.is_some() {
         return Ok(false);
     }
     let path = layout.quiesce_file(tenant);

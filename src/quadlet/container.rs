@@ -31,7 +31,10 @@ pub fn text(
     files(&mut unit, spec, layout);
     secrets::mounts(&mut unit, spec, layout);
     service(&mut unit, spec, facts);
-    unit.section("Install").key("WantedBy", "multi-user.target");
+    // One that sleeps starts when somebody comes, not when the host does.
+    if !spec.wake.sleeps() {
+        unit.section("Install").key("WantedBy", "multi-user.target");
+    }
     unit.finish()
 }
 

@@ -38,6 +38,7 @@ impl Host {
         }
         let socket = "[Socket]\nListenStream=/run/tenantd-test/%i.sock\n";
         std::fs::write(units.join("tenantd-ingress@.socket"), socket).unwrap();
+        std::fs::write(units.join("tenantd-wake@.timer"), "[Timer]\n").unwrap();
         let facts = HostFacts {
             tenantd: "/bin/true".into(),
             ..HostFacts::complete()

@@ -4,6 +4,7 @@
 use crate::layout::{Layout, UnitNames};
 use crate::tenant::{
     ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, SecretVersions, StorageLimit, TenantId,
+    WakeMode,
 };
 
 use super::facts::{Controller, HostFacts, IdRange};
@@ -83,6 +84,17 @@ pub fn render(
         units.join("sockets.target.wants").join(socket),
         UnitFile::Link(units.join("tenantd-ingress@.socket")),
     );
+    if spec.wake == WakeMode::Scheduled {
+        let timer = names.instance("wake", "timer");
+        set.add(
+            units.join("timers.target.wants").join(&timer),
+            UnitFile::Link(units.join("tenantd-wake@.timer")),
+        );
+        set.add(
+            units.join(format!("{timer}.d")).join("50-tenantd.conf"),
+            UnitFile::Text(wake_timer(spec, revision)),
+        );
+    }
     set.add(layout.journal_conf(tenant), UnitFile::Text(journal(spec)));
     set.add(
         layout.runtime_file(tenant),
@@ -136,6 +148,15 @@ fn journal(spec: &ResolvedSpec) -> String {
     conf.finish()
 }
 
+/// When a scheduled agent is woken: after a boot, and again so long after it was last.
+fn wake_timer(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
+    let mut conf = UnitText::new(headline(spec, revision));
+    conf.section("Timer")
+        .key("OnActiveSec", spec.sleep.every)
+        .key("OnUnitInactiveSec", spec.sleep.every);
+    conf.finish()
+}
+
 fn runtime_json(
     spec: &ResolvedSpec,
     revision: RevisionNumber,
@@ -151,6 +172,8 @@ fn runtime_json(
         start_timeout_seconds: spec.start_probe.timeout.seconds(),
         live_probe: spec.live_probe.clone(),
         wake: spec.wake,
+        sleep: spec.wake.sleeps().then_some(spec.sleep),
+        idle_probe: spec.idle_probe.clone().filter(|_| spec.wake.sleeps()),
         state: spec.state.clone(),
         quiesce: spec.quiesce.clone(),
         storage: facts.project_quotas.then(|| StorageLimit {

@@ -149,6 +149,27 @@ fn a_change_without_a_restart_leaves_the_container_as_it_is_but_for_its_limits()
 }
 
 #[test]
+fn an_agent_that_sleeps_is_not_started_at_boot_and_one_that_polls_has_a_timer() {
+    let set = |wake: &str| {
+        let spec = format!("wake = \"{wake}\"\nsleep.every = \"5min\"\n{GENERIC}");
+        rendered(&spec, &HostFacts::complete()).unwrap()
+    };
+    assert!(shown(&set("always-on")).contains("WantedBy=multi-user.target"));
+    let on_demand = shown(&set("on-demand"));
+    assert!(!on_demand.contains("WantedBy="), "{on_demand}");
+    assert!(!on_demand.contains("tenantd-wake@"), "{on_demand}");
+    let scheduled = set("scheduled");
+    let units = Layout::default().unit_dir();
+    let timer = units.join("tenantd-wake@foo\\x2dbar.timer.d/50-tenantd.conf");
+    let Some(UnitFile::Text(text)) = scheduled.get(&timer) else {
+        panic!("no {timer}");
+    };
+    assert!(text.contains("OnUnitInactiveSec=5min\n"), "{text}");
+    let link = units.join("timers.target.wants/tenantd-wake@foo\\x2dbar.timer");
+    assert!(scheduled.get(&link).is_some());
+}
+
+#[test]
 fn openclaw() {
     insta::assert_snapshot!(shown(&rendered(OPENCLAW, &HostFacts::complete()).unwrap()));
 }

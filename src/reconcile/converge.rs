@@ -21,6 +21,7 @@ use crate::host::systemd::{ActiveState, JobResult, LoadState, UnitStatus};
 use crate::host::{clock, dirs, files};
 use crate::layout::UnitNames;
 use crate::quadlet::UnitSet;
+use crate::sleep;
 use crate::state::{StoredRevision, TenantRow, Wanted};
 use crate::tenant::{Runtime, TenantId};
 
@@ -91,7 +92,10 @@ async fn desired(
     let desired = if row.wanted.is_held() {
         Desired::Held
     } else {
-        Desired::Running { revision: number }
+        Desired::Running {
+            revision: number,
+            wake: stored.revision.resolved.wake,
+        }
     };
     Ok((desired, Some(stored)))
 }
@@ -116,11 +120,12 @@ async fn observe(
     })?;
     let names = UnitNames(&row.id);
     let (service, socket) = (names.service(), names.instance("ingress", "socket"));
+    let timer = names.instance("wake", "timer");
     let helpers: Vec<_> = ["net", "awake", "ingress", "restore"]
         .map(|template| names.instance(template, "service"))
         .into();
     let mut wanted: Vec<&str> = helpers.iter().map(String::as_str).collect();
-    wanted.extend([service.as_str(), socket.as_str()]);
+    wanted.extend([service.as_str(), socket.as_str(), timer.as_str()]);
     let units = engine.systemd.units(&wanted).await?;
     let details = engine.systemd.general(&service).await?;
     let find = |name: &str| units.iter().find(|unit| unit.name == name);
@@ -166,6 +171,7 @@ async fn observe(
         journal_outdated: stored.is_some() && limits::is_journal_outdated(engine, &row.id).await?,
         storage_outdated,
         socket_listening: find(&socket).is_some_and(|unit| unit.active == ActiveState::Active),
+        timer_active: find(&timer).is_some_and(|unit| unit.active == ActiveState::Active),
         helpers_active: helpers.iter().any(|name| is_active(name)),
     })
 }
@@ -228,6 +234,7 @@ async fn take(
         }
         Step::StopHelpers => {
             for unit in [
+                names.instance("wake", "timer"),
                 names.instance("ingress", "socket"),
                 names.instance("ingress", "service"),
                 names.instance("awake", "service"),
@@ -249,6 +256,7 @@ async fn take(
         }
         Step::Install { write, remove } => {
             let set = unit_set(stored);
+            let before = runtime(engine, tenant).await;
             engine
                 .installer
                 .install(
@@ -258,7 +266,13 @@ async fn take(
                     remove.clone(),
                     run.take_approach(),
                 )
-                .await
+                .await?;
+            // A door reads at its start how its tenant sleeps.
+            let sleep = |runtime: Option<Runtime>| runtime.map(|now| (now.sleep, now.idle_probe));
+            if sleep(before) == sleep(runtime(engine, tenant).await) {
+                return Ok(());
+            }
+            stop(run, &names.instance("ingress", "service")).await
         }
         Step::Reload => {
             let set = unit_set(stored);
@@ -279,6 +293,12 @@ async fn take(
             let result = engine.systemd.start(&unit).await?;
             done(run, &unit, "start", result).await
         }
+        Step::StartTimer => {
+            let unit = names.instance("wake", "timer");
+            let result = engine.systemd.start(&unit).await?;
+            done(run, &unit, "start", result).await
+        }
+        Step::StopTimer => stop(run, &names.instance("wake", "timer")).await,
         Step::RestartJournal => limits::restart_journal(run).await,
         Step::LimitStorage => limits::limit_storage(run).await,
         Step::AdjustLimits => match stored {
@@ -310,8 +330,15 @@ pub async fn start_agent(run: &Run, step: &Step) -> Result<(), OperationError> {
 
 /// Makes sure that the agent answers through the path that its users take.
 pub async fn wait_healthy(run: &Run) -> Result<(), OperationError> {
-    run.step("probe the agent through its ingress").await?;
     let tenant = run.tenant()?;
+    if runtime(&run.engine, tenant)
+        .await
+        .is_some_and(|runtime| runtime.sleep.is_some())
+    {
+        // A probe would not wake it, and a start may take longer than a probe waits.
+        start_agent(run, &Step::StartAgent).await?;
+    }
+    run.step("probe the agent through its ingress").await?;
     let asked = ask_until_healthy(&run.engine, tenant, |answer| run.probed(answer)).await;
     let Err(reason) = asked else {
         run.give_place_back();
@@ -335,14 +362,15 @@ async fn ask_until_healthy(
     note: impl Fn(String),
 ) -> Result<(), String> {
     let layout = &engine.layout;
-    let path = layout.runtime_file(tenant);
-    let read = blocking(move || files::read(&path, 64 * 1024)).await;
-    let runtime = read
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some::<Runtime>(runtime) = runtime else {
+    let Some(runtime) = runtime(engine, tenant).await else {
         return Err("its runtime.json is not readable; apply its spec again".to_owned());
     };
+    if runtime.sleep.is_some() {
+        let wake = sleep::Asked::WakeTenant(tenant.clone());
+        if let Err(error) = sleep::tell(&layout.sleep_socket(), &wake).await {
+            note(error.to_string());
+        }
+    }
     let target = Target::Unix(layout.ingress_socket(tenant));
     let begin = clock::monotonic();
     loop {
@@ -360,6 +388,13 @@ async fn ask_until_healthy(
         }
         tokio::time::sleep(PROBE_PAUSE).await;
     }
+}
+
+/// What the installed units say of a tenant, if that can be read.
+async fn runtime(engine: &Engine, tenant: &TenantId) -> Option<Runtime> {
+    let path = engine.layout.runtime_file(tenant);
+    let bytes = blocking(move || files::read(&path, 64 * 1024)).await.ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Stops a unit. Whether somebody starts it again is not looked at: a door that knows by now that its tenant is held may.

@@ -6,6 +6,8 @@ use std::fmt;
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
+use crate::tenant::WakeMode;
+
 /// What is wanted of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Desired {
@@ -13,6 +15,8 @@ pub enum Desired {
     Running {
         /// The revision's number.
         revision: u64,
+        /// When its agent runs: one that sleeps may be down.
+        wake: WakeMode,
     },
     /// Its units are installed, and nothing may wake it.
     Held,
@@ -47,6 +51,8 @@ pub struct Observed {
     pub storage_outdated: bool,
     /// The ingress socket listens.
     pub socket_listening: bool,
+    /// The timer that wakes it at regular times is at work.
+    pub timer_active: bool,
     /// Something else of the tenant's is loaded and active: door, awake, net, restore.
     pub helpers_active: bool,
 }
@@ -107,6 +113,10 @@ pub enum Step {
     LimitStorage,
     /// Opens the ingress socket.
     Listen,
+    /// Has the agent woken at regular times.
+    StartTimer,
+    /// Ends that.
+    StopTimer,
     /// Gives the container that runs its new limits.
     AdjustLimits,
     /// Starts the agent and waits until its start probe passes.
@@ -127,6 +137,8 @@ impl fmt::Display for Step {
             Self::RestartJournal => "restart the journal for its new limits",
             Self::LimitStorage => "set the storage limit",
             Self::Listen => "open the ingress socket",
+            Self::StartTimer => "start the timer that wakes the agent",
+            Self::StopTimer => "stop the timer that wakes the agent",
             Self::AdjustLimits => "change the limits of the running agent",
             Self::StartAgent => "start the agent",
             Self::RestartAgent => "restart the agent",
@@ -144,7 +156,11 @@ pub fn decide(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let stands = observed.agent != Agent::Inactive;
     match desired {
         Desired::Absent => {
-            if stands || observed.helpers_active || observed.socket_listening {
+            if stands
+                || observed.helpers_active
+                || observed.socket_listening
+                || observed.timer_active
+            {
                 if !observed.held {
                     steps.push(Step::Hold);
                 }
@@ -168,13 +184,17 @@ pub fn decide(desired: &Desired, observed: &Observed) -> Vec<Step> {
                 steps.push(Step::Listen);
             }
         }
-        Desired::Running { revision } => {
+        Desired::Running { revision, wake } => {
             let running = observed.running_revision;
             let has_container =
                 matches!(observed.agent, Agent::Active | Agent::Starting) && running.is_some();
             let is_too_large = has_container && observed.difference == Difference::TooLarge;
             if is_too_large {
                 steps.push(Step::StopAgent);
+            }
+            // Before its settings go.
+            if observed.timer_active && *wake != WakeMode::Scheduled {
+                steps.push(Step::StopTimer);
             }
             push_install(&mut steps, observed);
             push_limits(&mut steps, observed);
@@ -184,7 +204,11 @@ pub fn decide(desired: &Desired, observed: &Observed) -> Vec<Step> {
             if !observed.socket_listening {
                 steps.push(Step::Listen);
             }
+            if !observed.timer_active && *wake == WakeMode::Scheduled {
+                steps.push(Step::StartTimer);
+            }
             match observed.agent {
+                Agent::Inactive if wake.sleeps() => {}
                 Agent::Inactive => steps.push(Step::StartAgent),
                 Agent::Active | Agent::Starting if is_too_large => steps.push(Step::StartAgent),
                 Agent::Active | Agent::Starting if has_container => match observed.difference {
@@ -243,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_settled_tenant_needs_nothing() {
-        assert_eq!(decide(&Desired::Running { revision: 3 }, &settled()), []);
+        assert_eq!(decide(&running(3), &settled()), []);
     }
 
     #[test]
@@ -253,7 +277,7 @@ mod tests {
             ..settled()
         };
         assert_eq!(
-            decide(&Desired::Running { revision: 4 }, &observed),
+            decide(&running(4), &observed),
             [
                 Step::Install {
                     write: vec!["/a".into()],
@@ -278,7 +302,7 @@ mod tests {
             difference,
             ..settled()
         };
-        assert_eq!(decide(&Desired::Running { revision: 4 }, &observed), steps);
+        assert_eq!(decide(&running(4), &observed), steps);
     }
 
     #[rstest]
@@ -293,7 +317,7 @@ mod tests {
             difference,
             ..settled()
         };
-        assert_eq!(decide(&Desired::Running { revision: 3 }, &observed), steps);
+        assert_eq!(decide(&running(3), &observed), steps);
     }
 
     #[test]
@@ -304,7 +328,7 @@ mod tests {
             ..settled()
         };
         assert_eq!(
-            decide(&Desired::Running { revision: 3 }, &observed),
+            decide(&running(3), &observed),
             [Step::RestartJournal, Step::LimitStorage]
         );
     }
@@ -323,7 +347,7 @@ mod tests {
             ..settled()
         };
         assert_eq!(
-            decide(&Desired::Running { revision: 3 }, &observed),
+            decide(&running(3), &observed),
             [Step::Install {
                 write: vec!["/a".into()],
                 remove: vec![]
@@ -349,7 +373,7 @@ mod tests {
             agent: Agent::Failed,
             ..settled()
         };
-        assert_eq!(decide(&Desired::Running { revision: 3 }, &observed), []);
+        assert_eq!(decide(&running(3), &observed), []);
     }
 
     /// What each step does to the world, as far as `decide` can see it.
@@ -364,6 +388,7 @@ mod tests {
             Step::StopHelpers => {
                 observed.helpers_active = false;
                 observed.socket_listening = false;
+                observed.timer_active = false;
             }
             Step::Install { .. } => {
                 observed.differing.clear();
@@ -378,8 +403,10 @@ mod tests {
                 observed.difference = Difference::InForce;
             }
             Step::Listen => observed.socket_listening = true,
+            Step::StartTimer => observed.timer_active = true,
+            Step::StopTimer => observed.timer_active = false,
             Step::StartAgent | Step::RestartAgent => {
-                let Desired::Running { revision } = desired else {
+                let Desired::Running { revision, .. } = desired else {
                     panic!("starts a held one")
                 };
                 assert!(!observed.held, "starts while held");
@@ -409,6 +436,7 @@ mod tests {
             storage_outdated in any::<bool>(),
             socket_listening in any::<bool>(),
             helpers_active in any::<bool>(),
+            timer_active in any::<bool>(),
         ) -> Observed {
             let file = |there: bool| there.then(|| "/file".into()).into_iter().collect();
             Observed {
@@ -423,8 +451,48 @@ mod tests {
                 storage_outdated,
                 socket_listening,
                 helpers_active,
+                timer_active,
             }
         }
+    }
+
+    const fn running(revision: u64) -> Desired {
+        Desired::Running {
+            revision,
+            wake: WakeMode::AlwaysOn,
+        }
+    }
+
+    fn any_wake() -> impl Strategy<Value = WakeMode> {
+        prop_oneof![
+            Just(WakeMode::AlwaysOn),
+            Just(WakeMode::OnDemand),
+            Just(WakeMode::Scheduled)
+        ]
+    }
+
+    #[test]
+    fn an_agent_that_sleeps_is_not_started_by_drift_repair_and_one_that_polls_has_its_timer() {
+        let asleep = Observed {
+            agent: Agent::Inactive,
+            running_revision: None,
+            ..settled()
+        };
+        let desired = |wake| Desired::Running { revision: 3, wake };
+        assert_eq!(decide(&desired(WakeMode::OnDemand), &asleep), []);
+        assert_eq!(
+            decide(&desired(WakeMode::Scheduled), &asleep),
+            [Step::StartTimer]
+        );
+        let timed = Observed {
+            timer_active: true,
+            ..asleep
+        };
+        assert_eq!(decide(&desired(WakeMode::Scheduled), &timed), []);
+        assert_eq!(
+            decide(&desired(WakeMode::AlwaysOn), &timed),
+            [Step::StopTimer, Step::StartAgent]
+        );
     }
 
     proptest! {
@@ -432,7 +500,8 @@ mod tests {
         fn steps_taken_once_leave_nothing_to_do(
             mut observed in any_observed(),
             desired in prop_oneof![
-                (1_u64..4).prop_map(|revision| Desired::Running { revision }),
+                (1_u64..4, any_wake())
+                    .prop_map(|(revision, wake)| Desired::Running { revision, wake }),
                 Just(Desired::Held),
                 Just(Desired::Absent),
             ],
@@ -448,7 +517,7 @@ mod tests {
             mut observed in any_observed(),
             crashes in proptest::collection::vec(0_usize..6, 0..6),
         ) {
-            let desired = Desired::Running { revision: 2 };
+            let desired = running(2);
             for crash in crashes {
                 for step in decide(&desired, &observed).iter().take(crash) {
                     take(step, &desired, &mut observed);

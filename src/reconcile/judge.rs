@@ -18,6 +18,7 @@ pub fn judge(
     held_because: Option<&str>,
     service: &UnitView,
     frozen: bool,
+    sleeps: bool,
     dependency_failed: bool,
 ) -> Option<Judgement> {
     if recorded == TenantState::Terminated {
@@ -48,6 +49,8 @@ pub fn judge(
             TenantState::Failed,
             Some("what it needs failed: its restore or its network namespace".to_owned()),
         ),
+        // It is down until somebody comes.
+        (ActiveState::Inactive, Wanted::Running) if sleeps => (TenantState::Asleep, None),
         // Nobody holds it, and yet it is down: an agent that ended by itself.
         (ActiveState::Inactive, Wanted::Running) if recorded == TenantState::Running => (
             TenantState::Stopped,
@@ -173,7 +176,15 @@ mod tests {
         #[case] frozen: bool,
         #[case] expected: Option<TenantState>,
     ) {
-        let judged = judge(TenantState::Running, wanted, None, &service, frozen, false);
+        let judged = judge(
+            TenantState::Running,
+            wanted,
+            None,
+            &service,
+            frozen,
+            false,
+            false,
+        );
         assert_eq!(judged.map(|(state, _)| state), expected);
     }
 
@@ -185,8 +196,27 @@ mod tests {
             (TenantState::Stopped, Some(TenantState::Failed)),
             (TenantState::Terminated, None),
         ] {
-            let judged = judge(recorded, Wanted::Running, None, &down, false, true);
+            let judged = judge(recorded, Wanted::Running, None, &down, false, true, true);
             assert_eq!(judged.map(|(state, _)| state), expected);
+        }
+    }
+
+    #[test]
+    fn an_agent_that_sleeps_and_is_down_is_asleep_but_not_one_that_is_held() {
+        let down = view(ActiveState::Inactive, "dead");
+        for (wanted, expected) in [
+            (Wanted::Running, TenantState::Asleep),
+            (Wanted::Stopped, TenantState::Stopped),
+            (Wanted::Suspended, TenantState::Suspended),
+        ] {
+            for recorded in [
+                TenantState::Running,
+                TenantState::Frozen,
+                TenantState::Stopped,
+            ] {
+                let judged = judge(recorded, wanted, None, &down, false, true, false);
+                assert_eq!(judged.map(|(state, _)| state), Some(expected));
+            }
         }
     }
 

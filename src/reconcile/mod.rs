@@ -47,6 +47,7 @@ mod revisions;
 mod room;
 mod run;
 mod secrets;
+mod sleep;
 pub mod specs_dir;
 mod starts;
 pub mod supervisor;

@@ -13,7 +13,7 @@ use super::view::UnitView;
 use crate::host::systemd::ActiveState;
 use crate::node::FailureSettings;
 use crate::state::{OperationKind as Verb, Retry, Rollback, Wanted};
-use crate::tenant::{Edge, FailureCause, TenantId, TenantState};
+use crate::tenant::{Edge, FailureCause, TenantId, TenantState, WakeMode};
 
 /// Days for which the state of a terminated tenant is kept.
 const RETENTION: i64 = 14;
@@ -172,7 +172,10 @@ impl World {
             let desired = match self.current.filter(|_| self.wanted != Wanted::Removed) {
                 None => Desired::Absent,
                 Some(_) if self.wanted.is_held() => Desired::Held,
-                Some(revision) => Desired::Running { revision },
+                Some(revision) => Desired::Running {
+                    revision,
+                    wake: WakeMode::AlwaysOn,
+                },
             };
             let wanted = match desired {
                 Desired::Absent => None,
@@ -196,6 +199,8 @@ impl World {
                     }
                     Step::Install { .. } | Step::Reload => self.installed = wanted,
                     Step::Listen => self.observed.socket_listening = true,
+                    // Nobody in this world sleeps.
+                    Step::StartTimer | Step::StopTimer => {}
                     // Nothing in this world has limits.
                     Step::AdjustLimits | Step::LimitStorage | Step::RestartJournal => {}
                     Step::StartAgent | Step::RestartAgent => {
@@ -362,7 +367,15 @@ impl World {
         if self.current.is_none() || !self.has_data {
             return;
         }
-        let judged = judge(self.state, self.wanted, None, &self.service, false, false);
+        let judged = judge(
+            self.state,
+            self.wanted,
+            None,
+            &self.service,
+            false,
+            false,
+            false,
+        );
         if let Some((state, _)) = judged
             && state != self.state
         {

@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::error::{OperationError, chain};
 use super::policy::breaker;
 use super::usage::{promised, storage};
+use super::{sleep, supervisor};
 use crate::api::{
     Document, Evidence, HistoryLine, NodeStatus, RenderedFile, SnapshotSummary, TenantDetail,
     TenantSummary, TenantUnits, TransitionLine, TrialSummary, Usage,
@@ -30,6 +31,7 @@ const TRANSITIONS: u32 = 10;
 impl Engine {
     /// The tenants; with `all`, those that are terminated as well.
     pub async fn list(&self, all: bool) -> Result<Vec<TenantSummary>, OperationError> {
+        supervisor::look_at_sleepers(self).await?;
         let mut summaries = Vec::new();
         for row in self.database.tenants().await? {
             if all || row.state != TenantState::Terminated {
@@ -308,6 +310,7 @@ impl Engine {
             since: row.changed_at,
             last_backup: protect::last_backup(&self.layout, &row.id),
             kept: protect::kept(&self.layout, &row.id),
+            sleep: sleep::summary(&self.layout, row),
             releases: protect::releases(&self.layout, &row.id),
             trial: trial.map(|trial| TrialSummary {
                 revision: trial.revision,

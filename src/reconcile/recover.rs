@@ -10,6 +10,7 @@ use super::engine::Engine;
 use super::error::OperationError;
 use super::operations::{by_itself, release_before, rollback_of_trial};
 use super::policy::{Recovery, Standing, breaker, is_unhealthy, pause, recovery};
+use super::supervisor;
 use crate::failpoint;
 use crate::health::{self, Report};
 use crate::host::clock;
@@ -47,6 +48,7 @@ fn warn(error: &(dyn std::error::Error + 'static), what: &str) {
 }
 
 async fn look_after_all(engine: &Arc<Engine>) -> Result<(), OperationError> {
+    supervisor::look_at_sleepers(engine).await?;
     let retries = engine.database.retries().await?;
     let layout = engine.layout.clone();
     let silent = blocking(move || health::reports(&layout)).await;

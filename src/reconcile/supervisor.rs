@@ -13,7 +13,7 @@ use super::judge::judge;
 use crate::host::freezer::{Freezer, Owner};
 use crate::host::systemd::{ActiveState, UnitEvent};
 use crate::host::{cgroup, clock};
-use crate::state::{Goal, Why};
+use crate::state::{Goal, TenantRow, Wanted, Why};
 use crate::tenant::{TenantId, TenantState};
 
 /// The units that the picture shows.
@@ -85,12 +85,17 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
         .record(tenant)
         .is_ok_and(|record| record.is_some_and(|record| record.owner == Owner::Sleep));
     let view = with_kernels_word(engine, tenant, engine.agent_view(tenant)).await;
+    // Only of one that is down it matters whether it may be.
+    let sleeps = view.active == ActiveState::Inactive
+        && row.wanted == Wanted::Running
+        && sleeps(engine, &row).await?;
     let judged = judge(
         row.state,
         row.wanted,
         row.held_because.as_deref(),
         &view,
         frozen,
+        sleeps,
         engine.has_failed_dependency(tenant),
     );
     let (state, reason) = match judged {
@@ -126,6 +131,24 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
         .move_tenant(row.id, Goal::At(state), why)
         .await?;
     engine.trials_changed.notify_one();
+    Ok(())
+}
+
+async fn sleeps(engine: &Engine, row: &TenantRow) -> Result<bool, OperationError> {
+    let Some(number) = row.current_revision else {
+        return Ok(false);
+    };
+    let stored = engine.database.revision(row.id.clone(), number).await?;
+    Ok(stored.is_some_and(|stored| stored.revision.resolved.wake.sleeps()))
+}
+
+/// Records who was put to sleep or woken: that is no event of systemd's, so whoever wants to know looks.
+pub async fn look_at_sleepers(engine: &Engine) -> Result<(), OperationError> {
+    for row in engine.database.tenants().await? {
+        if matches!(row.state, TenantState::Running | TenantState::Frozen) {
+            judge_one(engine, &row.id).await?;
+        }
+    }
     Ok(())
 }
 

@@ -66,8 +66,14 @@ pub fn verdict(
             crashes,
             ends_at: later(now, healthy_for),
         },
-        TenantState::Running if now >= trial.ends_at => Verdict::Ask,
-        TenantState::Running => Verdict::Wait(trial.ends_at),
+        // One that sleeps is woken by being asked.
+        TenantState::Running | TenantState::Frozen | TenantState::Asleep => {
+            if now >= trial.ends_at {
+                Verdict::Ask
+            } else {
+                Verdict::Wait(trial.ends_at)
+            }
+        }
         // On its way to another state; that is told, and else looked for.
         _ => Verdict::Wait(later(now, SignedDuration::from_secs(5)).max(trial.ends_at)),
     }

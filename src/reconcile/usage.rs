@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use super::blocking;
 use super::engine::Engine;
 use super::error::OperationError;
-use crate::api::{Promised, StorageUsage, TenantUsage, UsageReport};
+use super::{sleep, supervisor};
+use crate::api::{Promised, SleepSummary, StorageUsage, TenantUsage, UsageReport};
 use crate::host::cgroup::{self, SliceUsage};
 use crate::host::clock;
 use crate::host::quota::Room;
@@ -20,6 +21,7 @@ use crate::tenant::{Limits, ResolvedSpec, TenantId};
 struct Asked {
     tenant: TenantId,
     state: String,
+    sleep: Option<SleepSummary>,
     spec: Option<ResolvedSpec>,
 }
 
@@ -29,6 +31,7 @@ impl Engine {
         &self,
         only: Option<&TenantId>,
     ) -> Result<UsageReport, OperationError> {
+        supervisor::look_at_sleepers(self).await?;
         let rows = match only {
             Some(tenant) => vec![self.database.tenant(tenant.clone()).await?],
             None => self.database.tenants().await?,
@@ -37,6 +40,7 @@ impl Engine {
         for row in rows {
             let stored = self.stored(&row).await?;
             asked.push(Asked {
+                sleep: sleep::summary(&self.layout, &row),
                 tenant: row.id,
                 state: row.state.to_string(),
                 spec: stored.map(|stored| stored.revision.resolved),
@@ -91,6 +95,7 @@ fn look(layout: &Layout, facts: &HostFacts, asked: Asked) -> TenantUsage {
     let Asked {
         tenant,
         state,
+        sleep,
         spec,
     } = asked;
     let used = SliceUsage::of(&cgroup::slice(layout, &tenant)).unwrap_or_default();
@@ -99,6 +104,7 @@ fn look(layout: &Layout, facts: &HostFacts, asked: Asked) -> TenantUsage {
     TenantUsage {
         id: tenant.to_string(),
         state,
+        sleep,
         plan: spec.as_ref().map(|spec| spec.plan.clone()),
         cpu_us: used.cpu_us,
         cpu_limit_millis: limits

@@ -98,7 +98,7 @@ mod tests {
         OperationKind::Rollback,
     ];
 
-    const STATES: [S; 13] = [
+    const STATES: [S; 14] = [
         S::Requested,
         S::Provisioning,
         S::Configuring,
@@ -108,6 +108,7 @@ mod tests {
         S::Failed,
         S::Restarting,
         S::Frozen,
+        S::Asleep,
         S::Stopped,
         S::Suspended,
         S::Restoring,

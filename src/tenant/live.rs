@@ -63,7 +63,8 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
         plan: _,
         image,
         // Read by helper processes each time, or not by anything of a running agent.
-        wake: _,
+        wake,
+        sleep: _,
         live_probe: _,
         idle_probe: _,
         quiesce: _,
@@ -98,6 +99,7 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
             },
     } = old;
     let mut change = LiveChange::default();
+    change.limit("wake", wake, new.wake);
     change.limit("cpus", cpus, new.limits.cpus);
     change.limit("memory", memory, new.limits.memory);
     change.limit("swap", old.limits.swap(), new.limits.swap());

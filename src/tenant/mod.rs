@@ -28,6 +28,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wake;
 
 pub use capability::{Capability, CapabilityError};
 pub use catalog::Catalog;
@@ -45,7 +46,7 @@ pub use resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
 pub use revision::{Revision, RevisionNumber};
 pub use runtime::{
     DeliveredSecret, HttpProbe, QuiesceCall, QuiesceCalls, Runtime, SecretDelivery, StateMount,
-    StorageLimit, WakeMode,
+    StorageLimit,
 };
 pub use secret::{
     ENTRY_PATH, Generate, MAX_SECRET, MAX_SECRETS, MAX_SECRETS_TOTAL, Reference, ReferenceError,
@@ -58,3 +59,4 @@ pub use spec::Spec;
 pub use state::{Edge, IllegalTransition, TenantState};
 pub use tables::{KillMode, User};
 pub use template::Template;
+pub use wake::{SleepTimes, WakeMode};

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::source::Source;
+use super::tables::Sleep;
+use super::wake;
 use super::{Cpus, Period, Problems, Size, WakeMode};
 
 /// A plan: a name and the limits that its tenants get.
@@ -20,6 +22,9 @@ pub struct Plan {
     /// When its tenants' agents run.
     #[serde(default)]
     pub wake: WakeMode,
+    /// How soon they sleep, where they are not always on.
+    #[serde(default)]
+    pub sleep: Sleep,
     /// The limits.
     pub limits: Limits,
 }
@@ -68,6 +73,7 @@ impl Plan {
     pub fn parse(source: &Source) -> Result<Self, Problems> {
         source.parse(|plan: &Self| {
             let mut findings = check::name(&plan.name);
+            findings.extend(wake::check(&plan.sleep));
             findings.extend(check::limits(&plan.limits));
             findings
         })

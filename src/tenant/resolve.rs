@@ -7,7 +7,9 @@ use super::check;
 use super::resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
 use super::secret;
 use super::tables::{Container, Mounts, Over, Probe, Quiesce};
-use super::{HttpProbe, Period, Plan, Problem, QuiesceCalls, Secrets, Spec, StateMount, Template};
+use super::{
+    HttpProbe, Period, Plan, Problem, QuiesceCalls, Secrets, SleepTimes, Spec, StateMount, Template,
+};
 
 /// Longest wait for the start probe, where the template says nothing.
 const START_TIMEOUT: Period = Period::from_seconds(120);
@@ -94,6 +96,7 @@ pub fn resolve(
         plan: plan.name.clone(),
         image,
         wake: spec.wake.unwrap_or(plan.wake),
+        sleep: SleepTimes::of(&spec.sleep.over(plan.sleep)),
         env,
         secrets: secret::resolve(secrets),
         command: container.command,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::tables::{Env, KillMode, User};
 use super::{
     Capability, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, ResolvedSecret, SecretName,
-    Size, StateMount, TenantId, WakeMode,
+    Size, SleepTimes, StateMount, TenantId, WakeMode,
 };
 
 /// One tenant, completely described. Made by [`super::resolve`] only, so that its values keep
@@ -27,6 +27,9 @@ pub struct ResolvedSpec {
     pub image: ImageRef,
     /// When the agent runs.
     pub wake: WakeMode,
+    /// How it sleeps, where it is not always on.
+    #[serde(default)]
+    pub sleep: SleepTimes,
     /// Environment variables.
     pub env: Env,
     /// Secrets, by name.

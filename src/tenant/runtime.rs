@@ -4,7 +4,7 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{LiveProbe, SecretName, SecretVersion, TenantId};
+use super::{LiveProbe, SecretName, SecretVersion, SleepTimes, TenantId, WakeMode};
 
 /// The facts of one tenant's current revision that its helper processes read.
 ///
@@ -28,6 +28,12 @@ pub struct Runtime {
     pub live_probe: Option<LiveProbe>,
     /// When the agent runs.
     pub wake: WakeMode,
+    /// How it sleeps; none where it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<SleepTimes>,
+    /// Says whether the agent has nothing to do; none where it never sleeps, or is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_probe: Option<HttpProbe>,
     /// Directories below `state/` that are backed up and mounted.
     pub state: Vec<StateMount>,
     /// What the agent is asked around the pause of a backup.
@@ -122,15 +128,4 @@ pub struct StateMount {
     pub name: String,
     /// Absolute path inside the container.
     pub path: Utf8PathBuf,
-}
-
-/// When a tenant's agent runs.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum WakeMode {
-    /// From boot until it is held.
-    #[default]
-    AlwaysOn,
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::source::Source;
-use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
+use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Sleep, Stop};
+use super::wake;
 use super::{ImageRef, Problems, Secrets, TenantId, WakeMode};
 
 /// One tenant, as its operator wants it.
@@ -28,6 +29,9 @@ pub struct Spec {
     /// When the agent runs; the plan's choice when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake: Option<WakeMode>,
+    /// How soon it sleeps, where it is not always on.
+    #[serde(default)]
+    pub sleep: Sleep,
     /// Environment variables, added to the template's. No secrets: those go into `secrets`.
     #[serde(default)]
     pub env: Env,
@@ -72,7 +76,8 @@ impl Spec {
     /// Every problem of the text, each with its line and column.
     pub fn parse(source: &Source) -> Result<Self, Problems> {
         source.parse(|spec: &Self| {
-            check::tables(&check::Tables {
+            let mut findings = wake::check(&spec.sleep);
+            findings.extend(check::tables(&check::Tables {
                 env: &spec.env,
                 secrets: &spec.secrets,
                 container: &spec.container,
@@ -82,7 +87,8 @@ impl Spec {
                 cache: &spec.cache,
                 backup: &spec.backup,
                 stop: &spec.stop,
-            })
+            }));
+            findings
         })
     }
 }

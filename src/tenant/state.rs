@@ -40,6 +40,8 @@ pub enum TenantState {
     Restarting,
     /// The agent is in memory and gets no processor.
     Frozen,
+    /// The agent is down until somebody comes: it was idle for long, or the host was short of memory.
+    Asleep,
     /// The agent is down until it is wanted.
     Stopped,
     /// The agent is down until the operator, or whoever bills, says otherwise.
@@ -95,31 +97,33 @@ macro_rules! edges {
 
 edges! {
     /// Ids, directories and image are made ready.
-    Provision provision: Requested | Stopped | Suspended | Failed => Provisioning;
+    Provision provision: Requested | Asleep | Stopped | Suspended | Failed => Provisioning;
     /// Units are written.
     Configure configure: Provisioning => Configuring;
     /// The agent is started.
-    Start start: Configuring | Failed | Stopped | Suspended | Restoring => Starting;
+    Start start: Configuring | Failed | Asleep | Stopped | Suspended | Restoring => Starting;
     /// The start probe answered.
     Ready ready: Starting | Updating | Restarting => Running;
     /// A new revision is brought in.
-    Update update: Starting | Running | Failed | Restarting | Frozen | Stopped | Suspended => Updating;
+    Update update: Starting | Running | Failed | Restarting | Frozen | Asleep | Stopped | Suspended => Updating;
     /// What was tried, or the agent, failed.
-    Fail fail: Provisioning | Configuring | Starting | Running | Updating | Restarting | Frozen | Stopped | Restoring => Failed;
+    Fail fail: Provisioning | Configuring | Starting | Running | Updating | Restarting | Frozen | Asleep | Stopped | Restoring => Failed;
     /// The agent is started again.
     Restart restart: Starting | Running | Failed | Frozen => Restarting;
     /// The agent loses its processor.
     Freeze freeze: Running => Frozen;
     /// The agent has its processor again.
     Thaw thaw: Frozen => Running;
+    /// The agent, which is idle, is ended until somebody comes.
+    Sleep sleep: Starting | Running | Frozen | Restarting => Asleep;
     /// The agent is ended until it is wanted.
-    Stop stop: Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Restoring => Stopped;
+    Stop stop: Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Asleep | Restoring => Stopped;
     /// The agent is ended until the operator says otherwise.
-    Suspend suspend: Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Stopped | Restoring => Suspended;
+    Suspend suspend: Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Asleep | Stopped | Restoring => Suspended;
     /// State comes back from a snapshot.
-    Restore restore: Configuring | Starting | Running | Failed | Restarting | Frozen | Stopped | Suspended => Restoring;
+    Restore restore: Configuring | Starting | Running | Failed | Restarting | Frozen | Asleep | Stopped | Suspended => Restoring;
     /// The tenant ends; its state waits to be reclaimed or erased.
-    Terminate terminate: Requested | Provisioning | Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Stopped | Suspended | Restoring => Terminated;
+    Terminate terminate: Requested | Provisioning | Configuring | Starting | Running | Updating | Failed | Restarting | Frozen | Asleep | Stopped | Suspended | Restoring => Terminated;
     /// A tenant that ended comes back as it was.
     Reclaim reclaim: Terminated => Configuring;
 }
@@ -137,6 +141,7 @@ impl Edge {
                 | Self::Restart
                 | Self::Freeze
                 | Self::Thaw
+                | Self::Sleep
                 | Self::Stop
                 | Self::Suspend
         )
@@ -156,6 +161,7 @@ impl TenantState {
             Self::Failed => "failed",
             Self::Restarting => "restarting",
             Self::Frozen => "frozen",
+            Self::Asleep => "asleep",
             Self::Stopped => "stopped",
             Self::Suspended => "suspended",
             Self::Restoring => "restoring",
@@ -277,12 +283,13 @@ mod tests {
         assert!(TenantState::Suspended.ready().is_err());
     }
 
-    const SETTLED: [TenantState; 7] = [
+    const SETTLED: [TenantState; 8] = [
         TenantState::Starting,
         TenantState::Running,
         TenantState::Failed,
         TenantState::Restarting,
         TenantState::Frozen,
+        TenantState::Asleep,
         TenantState::Stopped,
         TenantState::Suspended,
     ];

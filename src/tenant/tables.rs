@@ -192,6 +192,24 @@ pub struct Quiesce {
 
 over!(Quiesce { leaf: begin, end, timeout, required; deep: });
 
+/// `[sleep]`: how soon an agent sleeps that is not always on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Sleep {
+    /// Idle for so long, it is frozen (default 10min): nobody asks it anything, it computes nothing, and its idle
+    /// probe agrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Period>,
+    /// Frozen for so long, it is stopped (default 12h); sooner when the host is short of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<Period>,
+    /// An agent with `wake = "scheduled"` is woken so long after it was last (default 30min).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Period>,
+}
+
+over!(Sleep { leaf: after, stop_after, every; deep: });
+
 /// `[stop]`: how the agent ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -34,3 +34,4 @@ mod s3;
 mod secrets;
 mod unproven;
 mod virtual_machine;
+mod wake;

@@ -7,6 +7,7 @@ mod erase_log;
 mod protect;
 mod quota;
 mod secrets;
+mod sleep;
 
 use std::future::Future;
 use std::io;
@@ -31,7 +32,7 @@ use crate::host::systemd::{ActiveState, JobResult, Systemd};
 use crate::host::{files, netns};
 use crate::layout::{Layout, UnitNames};
 use crate::protect::release_abandoned;
-use crate::tenant::{Runtime, TenantId, WakeMode};
+use crate::tenant::{Runtime, TenantId};
 
 /// Longest `runtime.json` or `held` file that is read.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -75,11 +76,8 @@ pub(super) enum UnitCommand {
         /// The tenant.
         tenant: TenantId,
     },
-    /// Put the agent to sleep, where its wake mode says so.
-    Sleep {
-        /// The tenant.
-        tenant: TenantId,
-    },
+    /// Put idle agents to sleep and wake those that are wanted; the socket is on standard input.
+    Sleep,
     /// Let a frozen agent run on.
     Thaw {
         /// Only if this one froze it and has died since: backup, prestop, sleep or operator.
@@ -183,7 +181,6 @@ impl UnitCommand {
             | Self::SecretsDown { tenant }
             | Self::Ingress { tenant }
             | Self::Wake { tenant }
-            | Self::Sleep { tenant }
             | Self::Quota { tenant }
             | Self::EraseLog { tenant }
             | Self::NeedsRestore { tenant }
@@ -196,6 +193,7 @@ impl UnitCommand {
             | Self::Prestop
             | Self::Final
             | Self::Bootstrap
+            | Self::Sleep
             | Self::Probe
             | Self::Drill
             | Self::CleanDrills => None,
@@ -208,9 +206,9 @@ impl UnitCommand {
             Self::NetDown { tenant } => Ok(netns::down(&layout.netns(&tenant))?),
             Self::SecretsUp { tenant } => secrets::up(layout, &tenant),
             Self::SecretsDown { tenant } => secrets::down(layout, &tenant),
-            Self::Ingress { tenant: _ } => block_on(carry()),
+            Self::Ingress { tenant: _ } => block_on(carry(layout)),
             Self::Wake { tenant } => block_on(wake(layout, &tenant)),
-            Self::Sleep { tenant } => sleep(layout, &tenant),
+            Self::Sleep => block_on(sleep::serve(layout)),
             Self::Thaw { owner, tenant, .. } => thaw(layout, owner, tenant),
             Self::AwaitStart { tenant } => await_start(layout, &tenant),
             Self::Quota { tenant } => quota::limit(layout, &tenant),
@@ -249,7 +247,7 @@ fn read_runtime(path: &Utf8PathBuf) -> anyhow::Result<Runtime> {
         .with_context(|| format!("{path} is broken; `tenantd apply` writes it anew"))
 }
 
-async fn carry() -> anyhow::Result<()> {
+async fn carry(layout: &Layout) -> anyhow::Result<()> {
     let listener = listener_on_stdin()?;
     let credentials = std::env::var("CREDENTIALS_DIRECTORY")
         .map(Utf8PathBuf::from)
@@ -263,7 +261,7 @@ async fn carry() -> anyhow::Result<()> {
     let held = (held != NOT_HELD).then(|| ingress::Held::of_file(&held));
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let settings = ingress::Settings::new(&runtime, held);
+    let settings = ingress::Settings::new(layout, &runtime, held);
     let (left, totals) = ingress::serve(listener, settings, async move {
         terminate.recv().await;
     })
@@ -281,7 +279,7 @@ async fn carry() -> anyhow::Result<()> {
 
 /// Standard input as the listening socket that `StandardInput=socket` makes it.
 fn listener_on_stdin() -> anyhow::Result<UnixListener> {
-    let why = "standard input is no Unix socket: a door is started by tenantd-ingress@.socket";
+    let why = "standard input is no Unix socket: systemd starts this by its socket unit";
     let descriptor = io::stdin().as_fd().try_clone_to_owned().context(why)?;
     let listener = StdListener::from(descriptor);
     listener.local_addr().context(why)?;
@@ -292,6 +290,10 @@ fn listener_on_stdin() -> anyhow::Result<UnixListener> {
 async fn wake(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
     if layout.held_file(tenant).exists() {
         tracing::info!("the tenant is held and stays down");
+        return Ok(());
+    }
+    // Whether a visitor wakes one that sleeps depends on what he asks: that is the door's and the sleep service's.
+    if runtime(layout, tenant)?.sleep.is_some() {
         return Ok(());
     }
     let freezer = Freezer::new(layout.clone());
@@ -319,12 +321,6 @@ async fn wake(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
         other => bail!(
             "the start of {service} ended with `{other}`; `journalctl -u {service}` tells why"
         ),
-    }
-}
-
-fn sleep(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
-    match runtime(layout, tenant)?.wake {
-        WakeMode::AlwaysOn => Ok(()),
     }
 }
 

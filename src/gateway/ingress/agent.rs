@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use crate::host::probe::{self, Target};
+use crate::host::probe::{self, Target, Unready};
 use crate::tenant::HttpProbe;
 
 /// First and longest pause between two probes.
@@ -56,17 +56,13 @@ impl Agent {
         }
     }
 
-    /// Waits, without end, until the agent is there.
-    pub(super) async fn wait_and_dial(&self) -> TcpStream {
-        loop {
-            if let Some(stream) = self.dial_if_ready().await {
-                return stream;
-            }
-            self.wait().await;
-        }
+    /// Asks it something, whoever else does.
+    pub(super) async fn answers(&self, probe: &HttpProbe, limit: Duration) -> Result<(), Unready> {
+        probe::ask(&self.target, probe, limit).await
     }
 
-    async fn wait(&self) {
+    /// Waits, without end, until the agent is there.
+    pub(super) async fn wait(&self) {
         let _asking = self.asking.lock().await;
         let mut pause = PAUSE.0;
         // Whoever asked before may have found it ready.

@@ -7,11 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Longest head of a request that is read before it is refused.
-const HEAD_LIMIT: usize = 16 * 1024;
-
-/// Longest time for the head of a request.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+use super::head::Head;
 
 /// Longest time for our answer and for the client to close after it.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
@@ -56,6 +52,12 @@ pub(super) enum Refusal {
     NotThere,
     /// Too many are waiting for the agent already.
     Crowded,
+    /// It sleeps, and what is asked wakes nobody.
+    Asleep,
+    /// It is on its way, and a person waits: a page that asks again by itself.
+    Waking,
+    /// No request that an agent would be woken for.
+    TooLong,
 }
 
 impl Refusal {
@@ -65,6 +67,9 @@ impl Refusal {
             Self::Held(_) => 300,
             Self::NotThere => 5,
             Self::Crowded => 10,
+            Self::Asleep => 60,
+            Self::Waking => 2,
+            Self::TooLong => 300,
         }
     }
 
@@ -78,15 +83,25 @@ impl Refusal {
             Self::Crowded => {
                 "The agent is starting and many are waiting. Try again soon.\n".to_owned()
             }
+            Self::Asleep => "The agent sleeps; a probe does not wake it.\n".to_owned(),
+            Self::Waking => WAITING_PAGE.to_owned(),
+            Self::TooLong => {
+                "The head of the request is too long, or did not come in time.\n".to_owned()
+            }
         }
     }
 
     /// The response to a request whose head begins like `head` (RFC 9110, section 15.6.4).
     fn response(self, head: &[u8]) -> Vec<u8> {
         let text = self.text();
+        let (status, kind) = match self {
+            Self::TooLong => ("431 Request Header Fields Too Large", "text/plain"),
+            Self::Waking => ("503 Service Unavailable", "text/html"),
+            _ => ("503 Service Unavailable", "text/plain"),
+        };
         let mut response = format!(
-            "HTTP/1.1 503 Service Unavailable\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\
+            "HTTP/1.1 {status}\r\n\
+             Content-Type: {kind}; charset=utf-8\r\n\
              Content-Length: {}\r\n\
              Retry-After: {}\r\n\
              Cache-Control: no-store\r\n\
@@ -103,13 +118,17 @@ impl Refusal {
     }
 
     /// Answers the request on `client` and closes the connection; a client that sends nothing
-    /// gets nothing.
-    pub(super) async fn send(self, mut client: UnixStream) {
-        let Ok(Some(head)) = timeout(HEAD_TIME, read_head(&mut client)).await else {
-            return;
+    /// gets nothing. `head` is what was read of it before, if anything was.
+    pub(super) async fn send(self, mut client: UnixStream, head: Option<Head>) {
+        let head = match head {
+            Some(head) => head,
+            None => match Head::read(&mut client).await {
+                Some(head) => head,
+                None => return,
+            },
         };
         let farewell = async {
-            client.write_all(&self.response(&head)).await?;
+            client.write_all(&self.response(head.bytes())).await?;
             client.shutdown().await?;
             tokio::io::copy(&mut client.take(LINGER_LIMIT), &mut tokio::io::sink()).await
         };
@@ -118,17 +137,22 @@ impl Refusal {
     }
 }
 
-/// Reads to the end of the request's head; `None` when the client closed without a word.
-async fn read_head(client: &mut UnixStream) -> Option<Vec<u8>> {
-    let mut head = Vec::with_capacity(1024);
-    while head.len() < HEAD_LIMIT && !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        match client.read_buf(&mut head).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-    }
-    (!head.is_empty()).then_some(head)
-}
+/// What a person sees while an agent wakes. It needs nothing from elsewhere, and asks again by itself.
+const WAITING_PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="2">
+<title>Waking up</title>
+<style>
+body { font: 1.1rem/1.5 system-ui, sans-serif; display: grid; place-content: center; min-height: 90vh; text-align: center; color-scheme: light dark }
+i { display: inline-block; width: 1.5rem; height: 1.5rem; border: .2rem solid; border-top-color: transparent; border-radius: 50%; animation: turn 1s linear infinite }
+@keyframes turn { to { transform: rotate(1turn) } }
+</style>
+<p><i></i>
+<p>The agent is waking up.<br>This page opens it when it is ready.
+</html>
+"#;
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ use crate::layout::{Layout, UnitNames};
 use crate::tenant::TenantId;
 
 pub use limits::{ContainerLimits, Standing};
+pub(super) use usage::some_avg10;
 pub use usage::{Pressure, SliceUsage};
 
 /// The prefix of the child in which `--cgroups=split` puts the container's processes; conmon
@@ -63,6 +64,18 @@ pub fn is_busy(layout: &Layout, tenant: &TenantId) -> bool {
 /// where it does not count.
 pub fn oom_kills(layout: &Layout, tenant: &TenantId) -> Option<u64> {
     keyed(&text(&slice(layout, tenant), "memory.events")?, "oom_kill")
+}
+
+/// Has the kernel take back as much of the memory of `group` as it can: clean files are dropped, the rest goes to swap
+/// (the kernel's cgroup-v2 document, "memory.reclaim"). It blocks, for seconds where much goes to a disk.
+///
+/// # Errors
+/// The kernel has no such file, or took back less (`EAGAIN`).
+pub fn reclaim(group: &Utf8Path) -> io::Result<()> {
+    match number(group, "memory.current") {
+        Some(bytes) => std::fs::write(group.join("memory.reclaim"), bytes.to_string()),
+        None => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// A file of a group, without the newline at its end; `None` where the kernel has no such file: the

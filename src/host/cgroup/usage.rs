@@ -65,7 +65,7 @@ fn summed(stat: &str, key: &str) -> u64 {
 }
 
 /// The `avg10` of the line `some avg10=1.23 avg60=… …`, in hundredths.
-fn some_avg10(text: &str) -> Option<u32> {
+pub fn some_avg10(text: &str) -> Option<u32> {
     let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let value = line
         .split_whitespace()

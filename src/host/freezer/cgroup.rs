@@ -36,6 +36,11 @@ pub(super) fn set_frozen(group: &Utf8Path, frozen: bool, wait: Duration) -> io::
     }
 }
 
+/// Whether the kernel says that the group stands still.
+pub(super) fn is_still(group: &Utf8Path) -> bool {
+    fs::read_to_string(group.join("cgroup.events")).is_ok_and(|events| is_frozen(&events))
+}
+
 fn wait_until(group: &Utf8Path, frozen: bool, wait: Duration) -> io::Result<()> {
     let mut events = File::open(group.join("cgroup.events"))?;
     let deadline = clock::monotonic() + wait;

@@ -103,6 +103,8 @@ pub enum Frozen {
     Yes,
     /// No container runs, so nothing can change the state either.
     NotRunning,
+    /// They stood still already, because the tenant sleeps; it does so on until somebody comes, who needs the lock.
+    Asleep,
 }
 
 /// Freezes and thaws the tenants of one host. Its calls block for about a millisecond, and at
@@ -128,23 +130,33 @@ impl Freezer {
         reason: &str,
     ) -> Result<Frozen, FreezeError> {
         let tenant = lock.tenant();
-        if let Some(record) = record::read(&self.layout, tenant)?
-            && record.owner != owner
-        {
-            return Err(FreezeError::Taken {
-                tenant: tenant.clone(),
-                record,
-            });
-        }
+        let record = record::read(&self.layout, tenant)?;
         let Some(group) = cgroup::find(&self.layout, tenant)? else {
             return Ok(Frozen::NotRunning);
         };
+        match record {
+            Some(record) if record.owner == owner => {}
+            Some(record) if record.owner == Owner::Sleep => {
+                // A record of one that was started anew since says nothing.
+                if cgroup::is_still(&group) {
+                    return Ok(Frozen::Asleep);
+                }
+            }
+            Some(record) => {
+                return Err(FreezeError::Taken {
+                    tenant: tenant.clone(),
+                    record,
+                });
+            }
+            None => {}
+        }
         // Recorded first: a kill after the freeze must leave a trace for the thaw.
         let record = Record {
             owner,
             reason: reason.to_owned(),
             process: ProcessId::own(),
             at: clock::now(),
+            paged_out: None,
         };
         record::write(&self.layout, tenant, &record)?;
         match cgroup::set_frozen(&group, true, FREEZE_WAIT) {
@@ -190,6 +202,23 @@ impl Freezer {
                 .map_err(|error| group_error(tenant, group, "thawed", THAW_WAIT, error))?;
         }
         record::remove(&self.layout, tenant)
+    }
+
+    /// Whether the tenant's processes stand still at this moment, whatever is recorded.
+    pub fn is_still(&self, tenant: &TenantId) -> bool {
+        let group = cgroup::find(&self.layout, tenant).ok().flatten();
+        group.is_some_and(|group| cgroup::is_still(&group))
+    }
+
+    /// Records that the memory of a tenant which sleeps was given back.
+    pub fn note_paged_out(&self, tenant: &TenantId) -> Result<(), FreezeError> {
+        match record::read(&self.layout, tenant)? {
+            Some(mut found) if found.owner == Owner::Sleep => {
+                found.paged_out = Some(clock::now());
+                record::write(&self.layout, tenant, &found)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the tenant's container runs.

@@ -75,6 +75,9 @@ pub struct Record {
     pub process: ProcessId,
     /// When.
     pub at: Timestamp,
+    /// When the memory of one that sleeps was given back, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paged_out: Option<Timestamp>,
 }
 
 /// The tenant's record, if it is or may be frozen.

@@ -82,7 +82,9 @@ async fn one_owner_does_not_take_over_or_thaw_the_freeze_of_another() {
     let host = Host::new();
     let group = host.group("populated 1\nfrozen 1\n");
     let lock = host.lock().await;
-    host.freezer().freeze(&lock, Owner::Sleep, "idle").unwrap();
+    host.freezer()
+        .freeze(&lock, Owner::Operator, "idle")
+        .unwrap();
     let error = host
         .freezer()
         .freeze(&lock, Owner::Backup, "clone")
@@ -90,11 +92,29 @@ async fn one_owner_does_not_take_over_or_thaw_the_freeze_of_another() {
     assert!(
         error
             .to_string()
-            .starts_with("tenant foo-bar is already frozen by sleep (idle), since "),
+            .starts_with("tenant foo-bar is already frozen by operator (idle), since "),
         "{error}"
     );
     assert!(!host.freezer().thaw(&host.tenant, Owner::Backup).unwrap());
     assert_eq!(asked(&group), "1", "still frozen");
+}
+
+#[tokio::test]
+async fn one_that_sleeps_stands_still_for_others_too_unless_another_container_runs_by_now() {
+    let host = Host::new();
+    let group = host.group("populated 1\nfrozen 1\n");
+    let lock = host.lock().await;
+    host.freezer().freeze(&lock, Owner::Sleep, "idle").unwrap();
+    let frozen = host.freezer().freeze(&lock, Owner::Backup, "clone");
+    assert_eq!(frozen.unwrap(), Frozen::Asleep);
+    assert!(!host.freezer().thaw(&host.tenant, Owner::Backup).unwrap());
+    assert_eq!(asked(&group), "1", "still frozen");
+
+    host.group("populated 0\nfrozen 0\n");
+    let frozen = host.freezer().freeze(&lock, Owner::Backup, "clone");
+    assert_eq!(frozen.unwrap(), Frozen::Yes);
+    let record = host.freezer().record(&host.tenant).unwrap().unwrap();
+    assert_eq!(record.owner, Owner::Backup);
 }
 
 #[tokio::test]

@@ -5,7 +5,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod sleep;
+
 const READY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A door on a socket in a directory of its own.
 struct House {
@@ -25,6 +29,8 @@ impl House {
                 json: true,
             },
             held: None,
+            sleeping: None,
+            browser_patience: Duration::from_mins(1),
             patience: Duration::from_mins(1),
             waiting: 256,
             connections: 1500,
@@ -59,10 +65,7 @@ impl House {
 }
 
 async fn ask(client: &mut UnixStream) -> String {
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(REQUEST).await.unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     answer
@@ -163,10 +166,13 @@ async fn a_hundred_clients_of_a_broken_agent_all_get_an_answer() {
     });
     let mut clients = Vec::new();
     for _ in 0..100 {
-        clients.push(house.connect().await);
+        let mut client = house.connect().await;
+        client.write_all(REQUEST).await.unwrap();
+        clients.push(client);
     }
     for client in &mut clients {
-        let answer = ask(client).await;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }
     let (left, totals) = house.close().await;
