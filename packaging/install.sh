@@ -96,7 +96,8 @@ uninstall_all() {
         for tenant in $(ls /etc/containers/systemd/tenantd 2>/dev/null); do
             instance=$(systemd-escape "$tenant")
             systemctl stop "tenantd-wake@$instance.timer" 2>/dev/null || true
-            systemctl stop "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
+            systemctl stop "tenantd-loopback@$instance.socket" "tenantd-loopback@$instance.service" \
+                "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
                 "tenant-$tenant.service" "tenantd-awake@$instance.service" \
                 "tenantd-restore@$instance.service" "tenantd-secrets@$instance.service" \
                 "tenantd-net@$instance.service" || true
@@ -130,7 +131,7 @@ uninstall_all() {
         /usr/local/share/man/man1/tenantd.1 /usr/local/share/man/man1/tenantd-*.1
     systemctl daemon-reload
     if [ "$purge" = yes ]; then
-        rm -rf /var/lib/tenantd /etc/tenantd /run/tenantd
+        rm -rf /var/lib/tenantd /var/lib/tenantd-front /var/log/tenantd-front /etc/tenantd /run/tenantd
         say "tenantd and all tenants' data are gone"
     else
         say "tenantd is gone; data is kept in /var/lib/tenantd, settings in /etc/tenantd"

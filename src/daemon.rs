@@ -18,7 +18,8 @@ use crate::layout::Layout;
 use crate::node::fitness::{self, Unfit};
 use crate::node::{NodeSettings, SettingsError};
 use crate::reconcile::{
-    Engine, OperationError, backup_timer, containers, drift, specs_dir, supervisor, tend, trials,
+    Engine, OperationError, backup_timer, containers, drift, front, specs_dir, supervisor, tend,
+    trials,
 };
 use crate::state::{Database, Operation, OperationStatus, StateError};
 
@@ -96,6 +97,7 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     // After the operations that were cut short are known: they come first.
     tokio::spawn(trials::watch(Arc::clone(&engine)));
     drift::repair(&engine).await?;
+    tokio::spawn(front::watch(Arc::clone(&engine)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let router = api::router(Arc::clone(&engine));
     let serving = tokio::spawn(api::server::serve(listener, router, async {

@@ -288,6 +288,44 @@ impl Layout {
             .join(format!("{tenant}.sock"))
     }
 
+    /// What the public front has and needs: `/var/lib/tenantd-front`. The certificates in it are Caddy's, the rest root's.
+    pub fn front_dir(&self) -> Utf8PathBuf {
+        self.at("var/lib/tenantd-front")
+    }
+
+    /// Caddy's configuration, as it was last loaded; exists while the front is Caddy.
+    pub fn front_config(&self) -> Utf8PathBuf {
+        self.front_dir().join("caddy.json")
+    }
+
+    /// The hosts that the public may ask for: each a link of its name to its tenant's ingress socket.
+    pub fn front_hosts_dir(&self) -> Utf8PathBuf {
+        self.front_dir().join("hosts")
+    }
+
+    /// Certificates, their keys, and accounts at the authority: Caddy's own directory.
+    pub fn front_store_dir(&self) -> Utf8PathBuf {
+        self.front_dir().join("store")
+    }
+
+    /// Where Caddy is told its configuration.
+    pub fn front_admin_socket(&self) -> Utf8PathBuf {
+        self.at("run/tenantd-front/admin.sock")
+    }
+
+    /// Access logs of all tenants, and the older ones beside it.
+    pub fn front_log_dir(&self) -> Utf8PathBuf {
+        self.at("var/log/tenantd-front")
+    }
+
+    /// Which port of the host's loopback `tenantd-loopback@` of the tenant listens on.
+    pub fn loopback_drop_in(&self, tenant: &TenantId) -> Utf8PathBuf {
+        let socket = UnitNames(tenant).instance("loopback", "socket");
+        self.unit_dir()
+            .join(format!("{socket}.d"))
+            .join("50-tenantd.conf")
+    }
+
     /// The lock that whoever freezes, wakes, restores or stops a tenant holds.
     pub fn lock_file(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.run_dir().join("lock").join(tenant.as_str())
@@ -406,7 +444,7 @@ impl UnitNames<'_> {
         format!("tenant-{}", self.0)
     }
 
-    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `backup`.
+    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `loopback`, `backup`.
     pub fn instance(&self, template: &str, suffix: &str) -> String {
         format!("tenantd-{template}@{}.{suffix}", self.0.escaped())
     }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod daemon;
 pub mod drill;
 pub mod failpoint;
+pub mod front;
 #[cfg(test)]
 mod fuzz;
 pub mod gateway;

@@ -23,6 +23,7 @@ pub use evidence::{Evidence, JobEvidence, JournalLine, ProbeAttempt};
 pub use problem::Problem;
 pub use resources::*;
 pub use routes::exec::{ExecRequest, Terminal};
+pub use routes::front::SnippetText;
 pub use routes::logs::LogLine;
 pub use routes::node::{ReloadReport, Version};
 pub use routes::secrets::{SecretChange, SecretDetail, SecretRevealed, SecretVersionDetail};
@@ -49,6 +50,7 @@ fn routes() -> OpenApiRouter<Arc<Engine>> {
         .merge(routes::secrets::router())
         .merge(routes::logs::router())
         .merge(routes::exec::router())
+        .merge(routes::front::router())
         .merge(routes::backups::router())
         .merge(routes::operations::router())
         .merge(routes::node::router())

@@ -2,6 +2,7 @@
 //! Every command shows an example; what they do is in the files beside this one.
 
 mod backup;
+mod front;
 mod node;
 mod sleep;
 
@@ -9,6 +10,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use backup::*;
+pub use front::*;
 pub use node::*;
 pub use sleep::*;
 
@@ -159,7 +161,12 @@ pub enum Command {
                             tenantd rollback acme --to 2 --keep-data")]
     Rollback(RollbackArgs),
     /// Print what a tenant's agent wrote.
-    #[command(after_help = "Examples:\n  tenantd logs acme -n 20\n  tenantd logs acme -f")]
+    ///
+    /// With --access, print who asked for what through the public front instead.
+    #[command(
+        after_help = "Examples:\n  tenantd logs acme -n 20\n  tenantd logs acme -f\n  \
+                            tenantd logs acme --access"
+    )]
     Logs(LogsArgs),
     /// Run a command inside a tenant's running container.
     ///
@@ -298,6 +305,12 @@ pub enum Command {
     /// Show the node: its store, its tenants by state, what is at work, what to mend.
     #[command(after_help = "Example:\n  tenantd status")]
     Status(Output),
+    /// Show the public front: the hosts of tenants, their certificates, and what to mend.
+    #[command(
+        after_help = "Examples:\n  tenantd front\n  tenantd front --json | jq '.hosts[] | select(.state != \"valid\")'\n  \
+                            tenantd front snippet caddy acme"
+    )]
+    Front(FrontArgs),
     /// Check the host for what tenantd needs, and say what to do.
     ///
     /// Works without the daemon too, as root: that it does not run is then one of the findings.
@@ -564,6 +577,9 @@ pub struct LogsArgs {
     /// Go on with new lines as they come.
     #[arg(short, long)]
     pub follow: bool,
+    /// Print the access log of the public front: who asked for what.
+    #[arg(long, conflicts_with = "follow")]
+    pub access: bool,
     /// How many of the last lines to begin with.
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub lines: u32,

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod exit;
 mod follow;
+mod front;
 mod generate;
 mod human;
 mod identity;
@@ -163,6 +164,8 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         }
         Command::Remove(args) => life::remove(client, console, args).await,
         Command::Reclaim(tenants) => all(Verb::Reclaim, tenants).await,
+        Command::Front(args) => front::run(client, console, args).await,
+        Command::Logs(args) if args.access => front::access(client, console, &args).await,
         Command::Logs(args) => logs::run(client, console, args).await,
         Command::Backup(args) => backup::backup(client, console, args).await,
         Command::Snapshots(args) => backup::snapshots(client, console, args).await,

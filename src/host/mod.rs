@@ -1,6 +1,7 @@
 //! Adapters: one per outside thing (systemd, Podman, network namespaces, clones, cgroups, clock).
 //! An adapter holds no policy; every file, process and clock call of the product is here.
 
+pub mod caddy;
 pub mod cgroup;
 pub mod clock;
 pub mod clone;

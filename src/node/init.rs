@@ -182,6 +182,7 @@ pub fn init(
         restore: RestoreSettings::default(),
         capacity: super::CapacitySettings::default(),
         failure: FailureSettings::default(),
+        front: super::FrontSettings::default(),
         retention: RetentionSettings::default(),
         secrets: SecretSettings::default(),
         update: UpdateSettings::default(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::backup_settings::BackupSettings;
 use super::capacity::CapacitySettings;
 use super::failure_settings::FailureSettings;
+use super::front_settings::FrontSettings;
 use super::restore_settings::RestoreSettings;
 use super::retention::RetentionSettings;
 use super::secret_settings::SecretSettings;
@@ -36,6 +37,9 @@ pub struct NodeSettings {
     /// What is done about agents that fail.
     #[serde(default)]
     pub failure: FailureSettings,
+    /// How the public reaches tenants.
+    #[serde(default)]
+    pub front: FrontSettings,
     /// How new a snapshot must be to be restored without anybody naming it.
     #[serde(default)]
     pub restore: RestoreSettings,
@@ -277,6 +281,14 @@ pub enum SettingsError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// The front could not serve so.
+    #[error("{path}: [front] cannot be used: {fault}")]
+    Front {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// It names nobody who could read the backups.
     #[error("{path}: keys.recipients is empty, so nobody could ever read a backup")]
     NoRecipient {
@@ -302,6 +314,10 @@ impl NodeSettings {
         if let Some(fault) = settings.failure.fault() {
             let path = path.clone();
             return Err(SettingsError::Failure { path, fault });
+        }
+        if let Some(fault) = settings.front.fault() {
+            let path = path.clone();
+            return Err(SettingsError::Front { path, fault });
         }
         if let Some(fault) = settings.retention.fault() {
             let path = path.clone();
@@ -368,6 +384,7 @@ impl NodeSettings {
              {backup}\
              {restore}\
              {failure}\
+             {front}\
              {update}\
              \n\
              # What `tenantd prune` keeps: all `within` this time before the newest, and the first of so\n\
@@ -392,6 +409,7 @@ impl NodeSettings {
             capacity = self.capacity.to_toml(),
             restore = self.restore.to_toml(),
             failure = self.failure.to_toml(),
+            front = self.front.to_toml(),
             update = self.update.to_toml(),
             retention = self.retention.to_toml(),
             secrets = self.secrets.to_toml(),
@@ -434,6 +452,10 @@ mod tests {
             failure: FailureSettings {
                 rollbacks: 5,
                 ..FailureSettings::default()
+            },
+            front: FrontSettings {
+                domain: Some("example.org".parse().unwrap()),
+                ..FrontSettings::default()
             },
             restore: RestoreSettings {
                 max_age: Some("3d".parse().unwrap()),

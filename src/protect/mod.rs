@@ -10,6 +10,7 @@ mod export;
 mod forget;
 mod forks;
 mod freeze;
+mod front;
 mod heartbeat;
 mod import;
 mod inspect;

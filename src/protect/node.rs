@@ -7,6 +7,7 @@ use std::{fs, io};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::ProtectError;
+use super::front;
 use super::heartbeat::beat;
 use super::report::{BackupReport, write_report};
 use super::tenant::{Haste, NODE, Source, repositories, snapshot, tenants};
@@ -81,6 +82,10 @@ fn parts(layout: &Layout) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, ProtectErro
         let to = Utf8Path::new(SECRETS).join(&name);
         parts.push((layout.secrets_dir().join(name), to));
     }
+    for name in front::stored(layout)? {
+        let to = Utf8Path::new(FRONT).join(&name);
+        parts.push((layout.front_store_dir().join(name), to));
+    }
     for tenant in tenants(layout) {
         let place = Utf8PathBuf::from(format!("tenants/{tenant}"));
         parts.push((layout.runtime_file(&tenant), place.join("runtime.json")));
@@ -146,6 +151,9 @@ fn have_same_bytes(a: &Utf8Path, b: &Utf8Path) -> io::Result<bool> {
     };
     Ok(hash(a)? == hash(b)?)
 }
+
+/// The directory of the front's certificates in the snapshot.
+pub(super) const FRONT: &str = "front";
 
 /// The secrets' directory in the snapshot.
 pub(super) const SECRETS: &str = "secrets";

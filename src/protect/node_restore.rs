@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::ProtectError;
 use super::catalogued::note_catalogued;
 use super::exchange::aside;
-use super::node::{DATABASE, SECRETS};
+use super::front;
+use super::node::{DATABASE, FRONT, SECRETS};
 use super::node_search::{Found, find};
 use super::opened::{RestoreReport, local_spec};
 use super::order::{RestoreOrder, write_order};
@@ -201,6 +202,7 @@ fn put_in_place(
         copy_all(&restored.join(name), &directory, 0o644)?;
     }
     copy_all(&restored.join("erasures"), &layout.erasures_dir(), 0o600)?;
+    front::put_in_place(layout, &restored.join(FRONT))?;
     for name in names(&restored.join("repositories"))? {
         catalogue(
             layout,

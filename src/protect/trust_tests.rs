@@ -83,6 +83,7 @@ impl Operator {
                 ..StoreSettings::default()
             },
             backup: BackupSettings::default(),
+            front: crate::node::FrontSettings::default(),
             restore: RestoreSettings::default(),
             capacity: crate::node::CapacitySettings::default(),
             failure: crate::node::FailureSettings::default(),

@@ -95,6 +95,17 @@ pub fn render(
             UnitFile::Text(wake_timer(spec, revision)),
         );
     }
+    if let Some(port) = spec.loopback_port {
+        let socket = names.instance("loopback", "socket");
+        set.add(
+            units.join("sockets.target.wants").join(socket),
+            UnitFile::Link(units.join("tenantd-loopback@.socket")),
+        );
+        set.add(
+            layout.loopback_drop_in(tenant),
+            UnitFile::Text(loopback(spec, revision, port)),
+        );
+    }
     set.add(layout.journal_conf(tenant), UnitFile::Text(journal(spec)));
     set.add(
         layout.runtime_file(tenant),
@@ -132,6 +143,14 @@ pub(super) fn stop_timeout(spec: &ResolvedSpec) -> Period {
 /// counted in, since agents also restart themselves and a long window would punish them.
 pub(super) fn restart_window(spec: &ResolvedSpec) -> Period {
     start_timeout(spec).plus(RESTART_MAX_DELAY).times(RESTARTS)
+}
+
+/// The drop-in of `tenantd-loopback@` that names its port.
+fn loopback(spec: &ResolvedSpec, revision: RevisionNumber, port: u16) -> String {
+    let mut unit = UnitText::new(headline(spec, revision));
+    unit.section("Socket")
+        .key("ListenStream", format_args!("127.0.0.1:{port}"));
+    unit.finish()
 }
 
 /// Settings of the tenant's own journal. They name no revision: the journal is restarted when

@@ -51,6 +51,10 @@ pub struct Engine {
     pub(super) progress: Progress,
     /// Something has happened that may concern a revision on trial.
     pub(super) trials_changed: tokio::sync::Notify,
+    /// Something has happened that may concern the front.
+    pub(super) front_changed: tokio::sync::Notify,
+    /// What is remembered of the front.
+    pub(super) front: Mutex<super::front::Remembered>,
     settings: RwLock<Arc<NodeSettings>>,
     catalog: RwLock<Arc<Catalog>>,
     views: Mutex<Views>,
@@ -95,6 +99,8 @@ impl Engine {
             promising: tokio::sync::Mutex::default(),
             progress: Progress::default(),
             trials_changed: tokio::sync::Notify::new(),
+            front_changed: tokio::sync::Notify::new(),
+            front: Mutex::default(),
             settings: RwLock::new(Arc::new(settings)),
             catalog: RwLock::new(Arc::new(catalog)),
             views: Mutex::default(),
@@ -122,6 +128,7 @@ impl Engine {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.front_changed.notify_one();
     }
 
     /// What was last heard of a tenant's agent.
@@ -407,6 +414,7 @@ impl Engine {
         }
         self.progress.end(operation);
         self.trials_changed.notify_one();
+        self.front_changed.notify_one();
     }
 }
 

@@ -34,6 +34,9 @@ pub enum OperationError {
         /// The second document.
         second: String,
     },
+    /// Hosts or ports that are not theirs.
+    #[error("{}; nothing was changed", .0.join("; "))]
+    WaysIn(Vec<String>),
     /// No such tenant.
     #[error("there is no tenant {0}; `tenantd list` shows those there are")]
     NoTenant(TenantId),
@@ -445,6 +448,7 @@ impl OperationError {
                 ("units-refused", StatusCode::UNPROCESSABLE_ENTITY)
             }
             Self::Capacity { .. } => ("capacity-exceeded", StatusCode::CONFLICT),
+            Self::WaysIn(_) => ("host-taken", StatusCode::CONFLICT),
             Self::SocketTaken { .. } => ("socket-taken", StatusCode::CONFLICT),
             Self::NoRoom { .. } | Self::State(StateError::Full { .. }) => {
                 ("disk-full", StatusCode::INSUFFICIENT_STORAGE)

@@ -9,6 +9,7 @@
 //! | `engine`, `run` | operations: recorded, one at a time per tenant, taken up after a crash |
 //! | `operations/` | what each kind of operation does |
 //! | `converge`, `observe`, `installer`, `starts` | taking the steps: files, systemd, the agent |
+//! | `front/` | the public front: hosts, Caddy, loopback ports |
 //! | `limits` | the limits of an agent that runs, changed under it |
 //! | `trial`, `trials` | pure: what becomes of a revision on trial; who watches them |
 //! | `attempts`, `evidence` | what is kept of failed attempts |
@@ -29,6 +30,7 @@ pub mod drift;
 mod engine;
 mod error;
 mod evidence;
+pub mod front;
 mod image;
 mod ingress;
 mod installer;

@@ -192,6 +192,7 @@ impl Engine {
         let exceeded = commitments.iter().filter(|found| found.is_exceeded());
         warnings.extend(exceeded.map(ToString::to_string));
         let promised = commitments.iter().map(promised).collect();
+        warnings.extend(self.front_report().await?.warnings());
         warnings.extend(self.backup_warnings().await?);
         Ok(NodeStatus {
             name: settings.name.clone(),

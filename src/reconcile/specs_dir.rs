@@ -102,7 +102,11 @@ pub async fn apply_directory(
         if let Some(spec) = spec {
             // Together with what other files ask for in the same go. One that is too much stops no other.
             let together = specs.iter().chain([&spec]);
-            if let Err(error) = turn.check(together).await {
+            if let Err(error) = turn.check(together.clone()).await {
+                fault(&document.name, error);
+                continue;
+            }
+            if let Err(error) = engine.check_ways_in(together).await {
                 fault(&document.name, error);
                 continue;
             }

@@ -1,11 +1,13 @@
 //! The rules that a document's values must keep, beyond their types.
 //! Every function gives all its findings; none stops at the first.
 
+use std::collections::BTreeSet;
+
 use camino::Utf8Path;
 
 use super::plan::Limits;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Quiesce, Stop};
-use super::{Problem, QuiesceCall, Secrets, Size, secret};
+use super::{HostName, Problem, QuiesceCall, Secrets, Size, secret};
 
 /// The tables of a spec, of a template, or of one over the other.
 pub struct Tables<'a> {
@@ -32,6 +34,33 @@ pub fn tables(tables: &Tables<'_>) -> Vec<Problem> {
     findings.extend(mounts(tables));
     findings.extend(quiesce(&tables.backup.quiesce));
     findings.extend(stop(tables.stop));
+    findings
+}
+
+/// Most host names of one tenant: certificate authorities limit how many they issue in a week.
+const MOST_HOSTS: usize = 50;
+
+/// The ways from outside to the agent, beside its socket.
+pub fn ways_in(hosts: &BTreeSet<HostName>, loopback_port: Option<u16>) -> Vec<Problem> {
+    let mut findings = Vec::new();
+    if hosts.len() > MOST_HOSTS {
+        findings.push(Problem::at(
+            ["hosts"],
+            format!(
+                "{} names are more than the {MOST_HOSTS} that one tenant may have",
+                hosts.len()
+            ),
+        ));
+    }
+    if loopback_port.is_some_and(|port| port < 1024) {
+        findings.push(
+            Problem::at(
+                ["loopback-port"],
+                "ports below 1024 are the host's own services'",
+            )
+            .help("choose one from 1024 to 65535"),
+        );
+    }
     findings
 }
 

@@ -65,6 +65,8 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
         // Read by helper processes each time, or not by anything of a running agent.
         wake,
         sleep: _,
+        hosts: _,
+        loopback_port: _,
         live_probe: _,
         idle_probe: _,
         quiesce: _,

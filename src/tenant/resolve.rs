@@ -109,6 +109,8 @@ pub fn resolve(
         workdir: container.workdir,
         shm_size: container.shm_size,
         port,
+        hosts: spec.hosts.clone(),
+        loopback_port: spec.loopback_port,
         start_probe: StartProbe {
             http: start,
             timeout: probes.start.timeout.unwrap_or(START_TIMEOUT),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{Env, KillMode, User};
 use super::{
-    Capability, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, ResolvedSecret, SecretName,
-    Size, SleepTimes, StateMount, TenantId, WakeMode,
+    Capability, HostName, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, ResolvedSecret,
+    SecretName, Size, SleepTimes, StateMount, TenantId, WakeMode,
 };
 
 /// One tenant, completely described. Made by [`super::resolve`] only, so that its values keep
@@ -60,6 +60,12 @@ pub struct ResolvedSpec {
     pub shm_size: Option<Size>,
     /// TCP port on 127.0.0.1 in the tenant's namespace where the agent listens.
     pub port: u16,
+    /// Host names beside the one below the node's domain.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub hosts: BTreeSet<HostName>,
+    /// TCP port on the host's own 127.0.0.1 that leads to the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loopback_port: Option<u16>,
     /// Says when a start is done.
     pub start_probe: StartProbe,
     /// Says whether the agent is alive.

@@ -1,6 +1,8 @@
 //! What the operator wants of one tenant: `tenant.toml`.
 //! It holds the text's meaning as written; defaults and templates come in with resolving.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Sleep, Stop};
 use super::wake;
-use super::{ImageRef, Problems, Secrets, TenantId, WakeMode};
+use super::{HostName, ImageRef, Problems, Secrets, TenantId, WakeMode};
 
 /// One tenant, as its operator wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +34,14 @@ pub struct Spec {
     /// How soon it sleeps, where it is not always on.
     #[serde(default)]
     pub sleep: Sleep,
+    /// Host names under which the public finds it, beside the one below the node's domain.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub hosts: BTreeSet<HostName>,
+    /// A port of this host's loopback, 1024 or higher, that leads to the agent as well: for proxies that cannot speak
+    /// to a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024))]
+    pub loopback_port: Option<u16>,
     /// Environment variables, added to the template's. No secrets: those go into `secrets`.
     #[serde(default)]
     pub env: Env,
@@ -77,6 +87,7 @@ impl Spec {
     pub fn parse(source: &Source) -> Result<Self, Problems> {
         source.parse(|spec: &Self| {
             let mut findings = wake::check(&spec.sleep);
+            findings.extend(check::ways_in(&spec.hosts, spec.loopback_port));
             findings.extend(check::tables(&check::Tables {
                 env: &spec.env,
                 secrets: &spec.secrets,

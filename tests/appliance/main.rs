@@ -16,6 +16,7 @@ mod environment;
 mod exec;
 mod failures;
 mod first_boot;
+mod front;
 mod full_disk;
 mod host;
 mod isolation;

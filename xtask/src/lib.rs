@@ -8,6 +8,7 @@ pub mod cli;
 pub mod debian;
 mod demo;
 mod deny;
+pub mod front_tools;
 pub mod go_program;
 pub mod host;
 pub mod machine;

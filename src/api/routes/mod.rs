@@ -3,6 +3,7 @@
 pub mod backups;
 pub mod catalog;
 pub mod exec;
+pub mod front;
 pub mod logs;
 pub mod node;
 pub mod operations;

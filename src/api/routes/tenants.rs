@@ -172,6 +172,7 @@ async fn apply(
         let pull = request.pull && !request.dry_run;
         plans.push(plan(&engine, &mut images, document, spec, pull).await?);
     }
+    engine.check_ways_in(&specs).await?;
     let changing = specs.iter().zip(&plans);
     let changing = changing.filter(|(_, plan)| plan.change != Change::None);
     // Until the operations are recorded: another one who asks meanwhile is judged with them.

@@ -9,6 +9,7 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 
 use crate::api::TenantUsage;
+use crate::front::FrontReport;
 use crate::host::clock;
 use crate::host::facts::{Facts, SeLinux, systemd_number};
 use crate::host::podman::{self, Podman};
@@ -40,6 +41,8 @@ pub struct Witnesses {
     pub storage: Vec<TenantUsage>,
     /// What their plans promise of this host, likewise.
     pub commitments: Option<[Commitment; 3]>,
+    /// How the public front is, likewise.
+    pub front: Option<FrontReport>,
 }
 
 /// What was seen of the host.
@@ -89,6 +92,8 @@ pub struct Evidence {
     pub storage: Vec<TenantUsage>,
     /// What their plans promise of this host.
     pub commitments: Option<[Commitment; 3]>,
+    /// How the public front is.
+    pub front: Option<FrontReport>,
     /// Each tenant's last good backup.
     pub last_backups: BTreeMap<String, Option<Timestamp>>,
     /// Tenants whose state from before a restore is kept.
@@ -135,6 +140,7 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         tenants,
         storage,
         commitments,
+        front,
     } = witnesses;
     let facts = Facts::gather(layout.root());
     let tools = Tools::default();
@@ -191,6 +197,7 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         project_quotas: facts.project_quotas,
         storage: storage.clone(),
         commitments: *commitments,
+        front: front.clone(),
         last_backups: tenants
             .iter()
             .map(|id| (id.to_string(), protect::last_backup(layout, id)))

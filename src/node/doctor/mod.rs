@@ -100,6 +100,10 @@ const CHECKS: &[Check] = &[
         judge: plans::capacity,
     },
     Check {
+        name: "front",
+        judge: front,
+    },
+    Check {
         name: "store",
         judge: store,
     },
@@ -147,6 +151,7 @@ pub async fn examine(engine: &Engine) -> Vec<CheckResult> {
             .await
             .map_or_else(|_| Vec::new(), |report| report.tenants),
         commitments: engine.commitments().await.ok(),
+        front: engine.front_report().await.ok(),
     };
     judge(&evidence::gather(&witnesses).await)
 }
@@ -166,6 +171,7 @@ pub async fn examine_alone(
         tenants: protect::tenants(layout),
         storage: Vec::new(),
         commitments: None,
+        front: None,
     };
     judge(&evidence::gather(&witnesses).await)
 }
@@ -207,6 +213,25 @@ fn daemon(evidence: &Evidence) -> Finding {
         Err(why) => failed(
             format!("tenantd is not running: {why}"),
             "systemctl start tenantd; journalctl -u tenantd tells why it ended",
+        ),
+    }
+}
+
+fn front(evidence: &Evidence) -> Finding {
+    let Some(front) = &evidence.front else {
+        return warning("not looked at", "start tenantd: it knows the hosts");
+    };
+    let warnings = front.warnings();
+    match (warnings.is_empty(), front.mode.as_str(), front.hosts.len()) {
+        (true, "none", _) => ok("none: tenants are reached by their sockets and loopback ports"),
+        (true, mode, hosts) => ok(format!("{mode}, {hosts} hosts")),
+        (false, ..) if !front.serves => failed(
+            warnings.join("; "),
+            "`tenantd front` shows how each host is; journalctl -u tenantd-front tells what Caddy wrote",
+        ),
+        (false, ..) => warning(
+            warnings.join("; "),
+            "`tenantd front` shows how each host is",
         ),
     }
 }

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::api::{StorageUsage, TenantUsage};
-use crate::node::BackupSettings;
+use crate::front::{self, FrontReport};
 use crate::node::capacity::{Amounts, CapacitySettings, Commitment, commitments};
+use crate::node::{BackupSettings, FrontSettings};
 use crate::protect::Kept;
 use crate::tenant::Period;
 
@@ -51,6 +52,16 @@ fn promised(memory: u64) -> [Commitment; 3] {
     commitments(&CapacitySettings::default(), has, promised)
 }
 
+fn front() -> FrontReport {
+    let sites = front::sites(None, []);
+    front::report(
+        &FrontSettings::default(),
+        &sites,
+        front::Facts::default(),
+        Timestamp::UNIX_EPOCH,
+    )
+}
+
 fn healthy() -> Evidence {
     Evidence {
         now: "2026-11-21T12:00:00Z".parse().unwrap(),
@@ -82,6 +93,7 @@ fn healthy() -> Evidence {
         project_quotas: true,
         storage: vec![stored("acme", 79, true)],
         commitments: Some(promised(7 << 30)),
+        front: Some(front()),
         last_backups: [(
             "acme".to_owned(),
             Some("2026-11-21T11:00:00Z".parse().unwrap()),

@@ -1,0 +1,275 @@
+//! The public front: Caddy, with certificates of a real ACME server, before tenants' doors.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::host::{Host, fake_with, on_prepared_host, refused};
+
+/// How long a certificate may take; a challenge that fails is tried again by another.
+const SOON: Duration = Duration::from_mins(2);
+
+/// An authority, and names that lead to this host in different ways: one by port 80 alone, one by 443 alone, one not at
+/// all. All others lead to 127.0.0.1.
+const AUTHORITY: &str = r#"
+mkdir -p /etc/pebble && cd /etc/pebble
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem 2>/dev/null
+cat >config.json <<END
+{"pebble": {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
+ "certificate": "/etc/pebble/cert.pem", "privateKey": "/etc/pebble/key.pem", "httpPort": 80, "tlsPort": 443,
+ "ocspResponderURL": "", "externalAccountBindingRequired": false}}
+END
+systemd-run --quiet --unit=dns pebble-challtestsrv -defaultIPv6 '' -dns01 127.0.0.1:8053 -http01 '' -https01 '' \
+    -tlsalpn01 '' -management 127.0.0.1:8055
+systemd-run --quiet --unit=pebble --setenv=PEBBLE_VA_NOSLEEP=1 --setenv=PEBBLE_WFE_NONCEREJECT=0 \
+    pebble -config /etc/pebble/config.json -dnsserver 127.0.0.1:8053
+name() { curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 --data "{\"host\":\"$1\",\"addresses\":[\"$2\"]}" \
+    http://127.0.0.1:8055/add-a; }
+name www.acme.com 127.0.0.9
+name bolt.example.org 127.0.0.10
+name lost.example.org 127.0.0.11
+systemd-run --quiet --unit=only-80 socat TCP-LISTEN:80,bind=127.0.0.9,fork,reuseaddr TCP:127.0.0.1:80
+systemd-run --quiet --unit=only-443 socat TCP-LISTEN:443,bind=127.0.0.10,fork,reuseaddr TCP:127.0.0.1:443
+"#;
+
+const SETTINGS: &str = r#"
+cat >>/etc/tenantd/node.toml <<END
+
+[front]
+domain = "example.org"
+email = "ops@example.org"
+acme-directory = "https://localhost:14000/dir"
+acme-root = "/etc/pebble/cert.pem"
+bind = ["127.0.0.1"]
+header-timeout = "2s"
+max-body = "50MiB"
+END
+tenantd reload
+"#;
+
+/// Speaks to the front as strangers do, byte by byte where it matters. Prints nothing when all is well.
+const STRANGER: &str = include_str!("front_stranger.py");
+
+fn on_host_with_front(name: &str, test: impl FnOnce(&Host<'_>) -> anyhow::Result<()>) {
+    on_prepared_host(name, "true", &[], |host| {
+        let tools = xtask::front_tools::ensure()?;
+        for program in xtask::front_tools::programs() {
+            host.machine
+                .copy_in(tools.join(program), &format!("/usr/bin/{program}"))?;
+        }
+        host.machine.script(AUTHORITY)?;
+        host.machine.write("/root/stranger.py", STRANGER)?;
+        test(host)
+    });
+}
+
+/// Waits until a host's certificate is there, or was refused.
+fn wait_for(host: &Host<'_>, name: &str, state: &str) -> anyhow::Result<Value> {
+    let what = format!("the certificate of {name} to be {state}");
+    host.machine.wait_until(&what, SOON, |_| {
+        let report = host.json(["front"])?;
+        let hosts = report["hosts"].as_array().cloned().unwrap_or_default();
+        let found = hosts.into_iter().find(|found| found["host"] == name);
+        Ok(match found {
+            Some(found) if found["state"] == state => Ok(found),
+            _ => Err(report.to_string()),
+        })
+    })
+}
+
+fn stranger(host: &Host<'_>, words: &[&str]) -> anyhow::Result<()> {
+    let argv = ["python3", "/root/stranger.py"].iter().chain(words);
+    host.machine.run(argv.map(ToString::to_string))?;
+    Ok(())
+}
+
+#[test]
+fn the_public_reaches_tenants_by_their_hosts_and_nobody_else_does() {
+    on_host_with_front("front", |host| {
+        host.machine.script(SETTINGS)?;
+        let acme = fake_with("acme", "hosts = [\"www.acme.com\"]\nloopback-port = 18080");
+        host.apply(&acme)?;
+        host.apply(&fake_with("bolt", ""))?;
+        certificates(host)?;
+        stranger(host, &["all"])?;
+        ways_in(host, &acme)?;
+        logs_and_backups(host)?;
+        without_the_daemon(host)?;
+        comings_and_goings(host)
+    });
+}
+
+/// By HTTP-01 where only port 80 leads here, by TLS-ALPN-01 where only 443 does, and with a remedy where neither does.
+fn certificates(host: &Host<'_>) -> anyhow::Result<()> {
+    for name in ["acme.example.org", "www.acme.com", "bolt.example.org"] {
+        wait_for(host, name, "valid")?;
+    }
+    let pebble = host.machine.journal(["--unit=pebble.service"])?;
+    ensure!(
+        pebble.contains("http-01") || pebble.contains("Attempting to validate w/ HTTP"),
+        "{pebble}"
+    );
+
+    host.apply(&fake_with("lost", ""))?;
+    let lost = wait_for(host, "lost.example.org", "refused")?;
+    let remedy = lost["trouble"]["remedy"].as_str().unwrap_or_default();
+    ensure!(remedy.contains("TCP ports 80 and 443"), "{lost}");
+    let status = host.tenantd(["status"])?;
+    ensure!(
+        status
+            .stdout
+            .contains("lost: the certificate of lost.example.org is refused"),
+        "{status:?}"
+    );
+    host.tenantd(["remove", "lost"])?;
+    Ok(())
+}
+
+fn ways_in(host: &Host<'_>, acme: &str) -> anyhow::Result<()> {
+    // What is another's, or the node's, nobody gets.
+    let thief = fake_with("thief", "hosts = [\"www.acme.com\", \"acme.example.org\"]");
+    refused(
+        &host.try_apply(&thief)?,
+        5,
+        &[
+            "tenant thief cannot have the host www.acme.com: tenant acme has it",
+            "tenant thief cannot have the host acme.example.org",
+        ],
+    )?;
+    // A port of the loopback, for proxies that cannot speak to sockets; it moves while the agent runs on.
+    let run = host.run_of("acme")?;
+    let by_port = |port: u16| {
+        let url = format!("http://127.0.0.1:{port}/healthz");
+        host.machine
+            .wait_for(["curl", "--silent", "--fail", &url], SOON)
+    };
+    by_port(18080)?;
+    host.apply(&acme.replace("18080", "18081"))?;
+    by_port(18081)?;
+    ensure!(host.run_of("acme")? == run, "the agent was restarted");
+    host.apply(&fake_with("bolt", "loopback-port = 18082"))?;
+    by_port(18082)?;
+
+    // What other proxies are told, they understand.
+    host.machine.script(
+        r"tenantd front snippet caddy >/root/Caddyfile
+          caddy validate --adapter caddyfile --config /root/Caddyfile
+          tenantd front snippet nginx >/root/tenants.conf
+          printf 'events {}\nhttp { include /root/tenants.conf; }\n' >/root/nginx.conf
+          mkdir -p /var/log/nginx /var/lib/nginx
+          nginx -t -e stderr -c /root/nginx.conf
+          tenantd front snippet traefik | grep --fixed-strings 'http://127.0.0.1:18081'
+          tenantd front snippet tailscale acme | grep '^tailscale serve .*:18081'",
+    )?;
+    Ok(())
+}
+
+fn logs_and_backups(host: &Host<'_>) -> anyhow::Result<()> {
+    let log = host.tenantd(["logs", "acme", "--access"])?.stdout;
+    ensure!(log.contains(" 200 GET acme.example.org/headers "), "{log}");
+    ensure!(
+        !log.contains("secret-token") && !log.contains("bolt.example.org"),
+        "{log}"
+    );
+    let exposed = host.property("tenantd-front.service", "User")?;
+    ensure!(exposed == "tenantd-front", "{exposed}");
+    host.machine.script(
+        r#"tenantd backup
+          ls /var/lib/tenantd/node-snapshot/front/certificates/*/www.acme.com/www.acme.com.key
+          pid=$(systemctl show --value --property=MainPID tenantd-front.service)
+          # Caddy can reach tenants' doors and nothing that leads to root.
+          as_caddy() { nsenter --target=$pid --mount setpriv --reuid=tenantd-front --regid=tenantd-front --clear-groups "$@"; }
+          reach() { as_caddy curl --silent --max-time 5 --output /dev/null --unix-socket $1 http://x/; }
+          reach /run/tenantd/ingress/acme.sock
+          if reach /run/tenantd/api.sock || reach /run/podman/podman.sock || as_caddy ls /var/lib/tenantd; then exit 1; fi"#,
+    )?;
+    Ok(())
+}
+
+/// The front, its certificates and its configuration stay while nobody decides.
+fn without_the_daemon(host: &Host<'_>) -> anyhow::Result<()> {
+    host.machine.run(["systemctl", "stop", "tenantd.service"])?;
+    stranger(host, &["answers"])?;
+    host.machine.script(
+        r"systemctl kill --signal=KILL tenantd-front.service
+          systemctl restart tenantd-front.service",
+    )?;
+    stranger(host, &["answers"])?;
+    // Events pass one by one: a link by hand leads to a server that waits for its first event to arrive.
+    stranger(host, &["events"])?;
+    host.machine
+        .run(["systemctl", "start", "tenantd.service"])?;
+    host.wait_for_state("acme", "running")
+}
+
+fn comings_and_goings(host: &Host<'_>) -> anyhow::Result<()> {
+    // A tenant's coming cuts nobody else's connection.
+    stranger(host, &["stays", "tenantd remove bolt"])?;
+    // A host that is given up is nobody's at once.
+    host.apply(&fake_with("acme", ""))?;
+    let hosts = "/var/lib/tenantd-front/hosts";
+    host.machine.wait_for(
+        [
+            "sh",
+            "-c",
+            &format!("test \"$(ls {hosts})\" = acme.example.org"),
+        ],
+        SOON,
+    )?;
+    stranger(host, &["unknown", "www.acme.com"])?;
+    // Crashes between the steps: the next look goes on.
+    for (point, change) in [
+        ("front.linked", "hsts = \"1h\""),
+        ("front.loaded", "hsts = \"2h\""),
+    ] {
+        host.arm(point)?;
+        host.machine.script(&format!(
+            "sed -i '/^hsts/d; s/^domain = .*/&\\n{}/' /etc/tenantd/node.toml; systemctl reload tenantd.service",
+            change.replace('"', "\\\"")
+        ))?;
+        host.machine.wait_until("the failpoint", SOON, |_| {
+            Ok(if host.was_hit()? {
+                Ok(())
+            } else {
+                Err("not hit".to_owned())
+            })
+        })?;
+        let seconds = if point == "front.linked" {
+            "3600"
+        } else {
+            "7200"
+        };
+        host.machine.wait_for(
+            [
+                "grep",
+                "--quiet",
+                &format!("max-age={seconds}"),
+                "/var/lib/tenantd-front/caddy.json",
+            ],
+            SOON,
+        )?;
+        stranger(host, &["hsts", seconds])?;
+    }
+    // Off, Caddy is stopped and stays so.
+    host.arm("front.kept")?;
+    host.machine.script(
+        "sed -i 's/^domain = .*/&\\nmode = \"none\"/' /etc/tenantd/node.toml; tenantd reload",
+    )?;
+    host.machine.wait_for(
+        ["sh", "-c", "! systemctl is-active --quiet tenantd-front && test ! -e /var/lib/tenantd-front/caddy.json"],
+        SOON,
+    )?;
+    host.machine.script(
+        "sed -i '/^mode = \"none\"/d' /etc/tenantd/node.toml; systemctl reload tenantd.service",
+    )?;
+    // Killed between the configuration and the start: the next daemon starts it.
+    host.machine
+        .wait_for(["systemctl", "is-active", "--quiet", "tenantd-front"], SOON)?;
+    ensure!(
+        host.was_hit().context("the failpoint")?,
+        "front.kept was not reached"
+    );
+    stranger(host, &["answers"])
+}
