@@ -276,11 +276,6 @@ impl Layout {
         self.drill_secret_mounts().join(tenant.as_str())
     }
 
-    /// The lock that whoever writes to [`Self::secrets_dir`] holds.
-    pub fn secrets_lock(&self) -> Utf8PathBuf {
-        self.run_dir().join("secrets.lock")
-    }
-
     /// A tenant's ingress socket.
     pub fn ingress_socket(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.run_dir()

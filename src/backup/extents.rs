@@ -70,6 +70,10 @@ pub struct Extent {
 
 /// All chunks and extents that the writer knows.
 #[derive(Default, Clone)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "chunks and extents are what there is"
+)]
 pub struct Extents {
     chunks: Vec<Chunk>,
     extents: Vec<Extent>,

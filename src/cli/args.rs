@@ -297,6 +297,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tenantd plans\n  tenantd plans starter")]
     Plans(CatalogArgs),
     /// Prepare a host to be a node: its files, and the config of its first boot.
+    #[command(
+        after_help = "Examples:\n  tenantd node install\n  tenantd node butane --host host-1 --root-key root.pub --recipient age1… --binary tenantd.gz"
+    )]
     Node {
         /// What to do.
         #[command(subcommand)]

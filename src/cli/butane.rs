@@ -21,12 +21,12 @@ const LIMIT: u64 = 64 * 1024;
 const BINARY_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// Runs the command.
-pub fn run(console: Console, args: ButaneArgs) -> Result<(), CliError> {
+pub fn run(console: Console, args: &ButaneArgs) -> Result<(), CliError> {
     let spec = match args.spec {
         SpecChoice::V3_3 => Spec::V3_3,
         SpecChoice::V3_4 => Spec::V3_4,
     };
-    let first_boot = first_boot(&args)?;
+    let first_boot = first_boot(args)?;
     let config = first_boot.config()?;
     if !args.ignition {
         return console.print(&to_butane(&config, spec));
@@ -123,6 +123,9 @@ fn root_key(args: &ButaneArgs) -> Result<RootKeyHalf, CliError> {
 fn binary(args: &ButaneArgs) -> Result<Binary, CliError> {
     let bytes = |path: &Utf8PathBuf| files::read(path, BINARY_LIMIT);
     match (&args.binary_url, &args.binary) {
+        (Some(_), Some(path)) if is_compressed(path) => Err(CliError::Usage(format!(
+            "give --binary the program itself, not {path}: Ignition takes the hash of what was decompressed"
+        ))),
         (Some(url), Some(path)) => Ok(Binary::Remote {
             url: url.clone(),
             hash: format!("sha512-{}", hex::encode(Sha512::digest(bytes(path)?))),
@@ -133,10 +136,14 @@ fn binary(args: &ButaneArgs) -> Result<Binary, CliError> {
         }),
         (None, Some(path)) => Ok(Binary::Inline {
             bytes: bytes(path)?,
-            gzip: path.extension() == Some("gz"),
+            gzip: is_compressed(path),
         }),
         (None, None) => Err(CliError::Usage("give --binary-url or --binary".to_owned())),
     }
+}
+
+fn is_compressed(path: &Utf8Path) -> bool {
+    path.extension() == Some("gz")
 }
 
 /// Every spec of a directory, by name.

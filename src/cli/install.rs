@@ -40,6 +40,8 @@ pub async fn run(console: Console, layout: &Layout, args: InstallArgs) -> Result
         enable(true).await?;
         // One that runs already is of the binary before.
         call("systemctl", &["restart", "tenantd.service"]).await?;
+        // It goes on where its predecessor was.
+        call("systemctl", &["try-restart", "tenantd-sleep.service"]).await?;
         console.print("tenantd is installed and running; 'tenantd status' says how it is\n")
     } else {
         enable(false).await?;

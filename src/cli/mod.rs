@@ -88,7 +88,7 @@ fn run(cli: Cli, console: Console) -> Result<ExitCode, CliError> {
         Command::Generate { command } => done(generate::run(console, command)),
         Command::Node {
             command: NodeCommand::Butane(args),
-        } => done(butane::run(console, *args)),
+        } => done(butane::run(console, &args)),
         Command::Node {
             command: NodeCommand::Install(args),
         } => {

@@ -96,22 +96,20 @@ async fn run(
     };
     let started = tokio::time::timeout(limit, started).await;
     let mut exec = started.map_err(|_| slow())?.map_err(failed)?;
-    match tokio::time::timeout(limit, wait(&mut exec)).await {
-        Ok(ended) => match ended.map_err(failed)? {
-            (0, _) => Ok(()),
-            (code, said) => Err(NotDone::Code {
-                command: command.clone(),
-                code,
-                said,
-            }),
-        },
-        Err(_) => {
-            // What is late must not go on while the files are taken for in order, or not.
-            if let Err(error) = exec.control.signal(Signal::SIGKILL).await {
-                tracing::warn!(%error, "a command in the agent's container could not be killed");
-            }
-            Err(slow())
+    let Ok(ended) = tokio::time::timeout(limit, wait(&mut exec)).await else {
+        // What is late must not go on while the files are taken for in order, or not.
+        if let Err(error) = exec.control.signal(Signal::SIGKILL).await {
+            tracing::warn!(%error, "a command in the agent's container could not be killed");
         }
+        return Err(slow());
+    };
+    match ended.map_err(failed)? {
+        (0, _) => Ok(()),
+        (code, said) => Err(NotDone::Code {
+            command: command.clone(),
+            code,
+            said,
+        }),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
+
 use super::blocking;
 use super::decide::{Agent, Desired, Difference, Observed, Step, decide};
 use super::engine::Engine;
@@ -254,26 +256,7 @@ async fn take(
             }
             Ok(())
         }
-        Step::Install { write, remove } => {
-            let set = unit_set(stored);
-            let before = runtime(engine, tenant).await;
-            engine
-                .installer
-                .install(
-                    tenant.clone(),
-                    set,
-                    write.clone(),
-                    remove.clone(),
-                    run.take_approach(),
-                )
-                .await?;
-            // A door reads at its start how its tenant sleeps.
-            let sleep = |runtime: Option<Runtime>| runtime.map(|now| (now.sleep, now.idle_probe));
-            if sleep(before) == sleep(runtime(engine, tenant).await) {
-                return Ok(());
-            }
-            stop(run, &names.instance("ingress", "service")).await
-        }
+        Step::Install { write, remove } => install(run, stored, write, remove).await,
         Step::Reload => {
             let set = unit_set(stored);
             engine
@@ -307,6 +290,33 @@ async fn take(
         },
         Step::StartAgent | Step::RestartAgent => start_agent(run, step).await,
     }
+}
+
+/// Installs files, and ends a door that knows its tenant's sleep by older ones.
+async fn install(
+    run: &Run,
+    stored: Option<&StoredRevision>,
+    write: &[Utf8PathBuf],
+    remove: &[Utf8PathBuf],
+) -> Result<(), OperationError> {
+    let (engine, tenant) = (&run.engine, run.tenant()?);
+    let before = runtime(engine, tenant).await;
+    engine
+        .installer
+        .install(
+            tenant.clone(),
+            unit_set(stored),
+            write.to_vec(),
+            remove.to_vec(),
+            run.take_approach(),
+        )
+        .await?;
+    // A door reads at its start how its tenant sleeps.
+    let sleep = |runtime: Option<Runtime>| runtime.map(|now| (now.sleep, now.idle_probe));
+    if sleep(before) == sleep(runtime(engine, tenant).await) {
+        return Ok(());
+    }
+    stop(run, &UnitNames(tenant).instance("ingress", "service")).await
 }
 
 fn unit_set(stored: Option<&StoredRevision>) -> Option<UnitSet> {

@@ -199,10 +199,12 @@ impl World {
                     }
                     Step::Install { .. } | Step::Reload => self.installed = wanted,
                     Step::Listen => self.observed.socket_listening = true,
-                    // Nobody in this world sleeps.
-                    Step::StartTimer | Step::StopTimer => {}
-                    // Nothing in this world has limits.
-                    Step::AdjustLimits | Step::LimitStorage | Step::RestartJournal => {}
+                    // Nothing in this world has limits, and nobody sleeps.
+                    Step::AdjustLimits
+                    | Step::LimitStorage
+                    | Step::RestartJournal
+                    | Step::StartTimer
+                    | Step::StopTimer => {}
                     Step::StartAgent | Step::RestartAgent => {
                         assert!(
                             !self.observed.held && !self.wanted.is_held(),

@@ -122,7 +122,7 @@ const TABLE: &[(&str, &[Drill])] = &[
 ];
 
 /// Points that need no tenant that runs: `tests/repository/crash.rs` drills them, `protect::trust_tests` the last one,
-/// `protect::trust_tests::rebuild` those of a rebuilt node, and `first_boot` those of a first boot.
+/// `protect::trust_tests::rebuild` those of a rebuilt node, and `first_boot`, `front` and `wake` those of theirs.
 const IN_OTHER_TESTS: &[&str] = &[
     "adopt.emptied",
     "bootstrap.enabled",
@@ -130,10 +130,17 @@ const IN_OTHER_TESTS: &[&str] = &[
     "bootstrap.secrets-gone",
     "bootstrap.set-up",
     "bootstrap.tenants-back",
+    "front.kept",
+    "front.linked",
+    "front.loaded",
     "node.adopted",
     "node.placed",
     "node.restoring",
     "protect.adopted",
+    "sleep.closed",
+    "sleep.frozen",
+    "sleep.stopping",
+    "sleep.thawed",
     "heartbeat.recorded",
     "heartbeat.stored",
     "keys.wrapped",

@@ -218,7 +218,7 @@ fn comings_and_goings(host: &Host<'_>) -> anyhow::Result<()> {
         ],
         SOON,
     )?;
-    stranger(host, &["unknown", "www.acme.com"])?;
+    stranger(host, &["given-up", "www.acme.com"])?;
     // Crashes between the steps: the next look goes on.
     for (point, change) in [
         ("front.linked", "hsts = \"1h\""),
@@ -271,5 +271,12 @@ fn comings_and_goings(host: &Host<'_>) -> anyhow::Result<()> {
         host.was_hit().context("the failpoint")?,
         "front.kept was not reached"
     );
+    // Who comes back is served by the certificate that there is.
+    host.apply(&fake_with("acme", "hosts = [\"www.acme.com\"]"))?;
+    host.tenantd(["reclaim", "bolt"])?;
+    host.wait_for_state("bolt", "running")?;
+    for name in ["www.acme.com", "bolt.example.org"] {
+        wait_for(host, name, "valid")?;
+    }
     stranger(host, &["answers"])
 }

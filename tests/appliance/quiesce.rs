@@ -81,7 +81,7 @@ fn a_snapshot_holds_what_the_agent_did_for_it_and_a_refusal_is_reported() {
             report.to_string().contains("did not end within 2 s"),
             "{report}"
         );
-        let running = host.tenantd(["exec", "acme", "--", "ps"])?;
+        let running = host.tenantd(["exec", "acme", "--", "ps"])?.stdout;
         ensure!(!running.contains("sleep 1000"), "{running}");
 
         host.apply(&fake_with("acme", &quiesced_by("/nothing-there")))?;

@@ -98,7 +98,7 @@ fn a_removal_that_is_done_twice_erases_nothing(host: &Host<'_>) -> anyhow::Resul
 
 fn a_file_that_failed_is_not_tried_until_it_changes(host: &Host<'_>) -> anyhow::Result<()> {
     let path = "/etc/tenantd/tenants.d/filed.toml";
-    host.machine.write(path, &bad("filed"))?;
+    host.machine.write(path, bad("filed"))?;
     ensure!(!host.try_tenantd(["reload"])?.success());
     let revisions = || {
         let history = host.json(["history", "filed"])?;
@@ -108,7 +108,7 @@ fn a_file_that_failed_is_not_tried_until_it_changes(host: &Host<'_>) -> anyhow::
     let output = host.tenantd(["reload"])?;
     ensure!(output.stdout.contains("failed before"), "{}", output.stdout);
     ensure!(revisions()? == made, "it was tried again");
-    host.machine.write(path, &fake("filed"))?;
+    host.machine.write(path, fake("filed"))?;
     host.tenantd(["reload"])?;
     let shown: Value = host.json(["show", "filed"])?;
     ensure!(shown["state"] == "running", "{shown}");

@@ -97,8 +97,10 @@ fn an_agent_sleeps_when_it_is_idle_and_is_there_for_whoever_comes() {
 fn an_agent_that_has_slept_for_long_is_stopped_and_starts_for_whoever_comes() {
     on_host("wake-stopped", |host| {
         let stops = "sleep.stop-after = \"1s\"\n";
+        host.arm("sleep.stopping")?;
         host.apply(&sleeper(&format!("{stops}wake = \"on-demand\"")))?;
         host.wait_for_state("foo-bar", "asleep")?;
+        ensure!(host.was_hit()?, "sleep.stopping");
         ensure!(host.property(AGENT, "ActiveState")? == "inactive");
         // Drift repair leaves it asleep, and a backup too.
         host.tenantd(["reload"])?;
@@ -129,8 +131,8 @@ fn an_agent_that_has_slept_for_long_is_stopped_and_starts_for_whoever_comes() {
         )))?;
         let timer = "tenantd-wake@foo\\x2dbar.timer";
         ensure!(host.property(timer, "ActiveState")? == "active");
-        let times = host.property(timer, "TimersMonotonic")?;
-        ensure!(times.contains("OnUnitInactiveUSec=1min"), "{times}");
+        let rule = host.property(timer, "TimersMonotonic")?;
+        ensure!(rule.contains("OnUnitInactiveUSec=1min"), "{rule}");
         host.wait_for_state("foo-bar", "asleep")?;
         let before = host.run_of("foo-bar")?;
         host.machine

@@ -84,11 +84,12 @@ async fn a_changed_page_of_a_database_sends_hardly_more_than_the_page() {
 async fn small_files_are_compressed_together_and_a_changed_one_sends_little() {
     let world = World::new();
     let note = |number: u64, change: &str| {
-        let words = noise(number / 50, 900)
+        let noise = noise(number / 50, 900);
+        let words: Vec<_> = noise
             .iter()
-            .map(|byte| format!("word{} ", byte % 16))
-            .collect::<String>();
-        format!("note {number} {change} {words}")
+            .map(|byte| format!("word{}", byte % 16))
+            .collect();
+        format!("note {number} {change} {} ", words.join(" "))
     };
     let mut alone = 0;
     for number in 0..1500 {

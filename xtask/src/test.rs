@@ -6,7 +6,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{deny, go_program::VERSITYGW, host, machine, process, progress, torture};
+use crate::{
+    deny,
+    go_program::{BUTANE, IGNITION_VALIDATE, VERSITYGW},
+    host, machine, process, progress, torture,
+};
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -25,8 +29,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let mut builds = vec![(scope.spawn(machine::build), "the test machine")];
         if options.filter.is_none() {
             // With a filter, the test that needs it builds it.
-            let build = || VERSITYGW.ensure().map(drop);
-            builds.push((scope.spawn(build), "the S3 server"));
+            let build = || {
+                let programs = [BUTANE, IGNITION_VALIDATE, VERSITYGW];
+                programs
+                    .iter()
+                    .try_for_each(|program| program.ensure().map(drop))
+            };
+            builds.push((scope.spawn(build), "the programs in Go"));
             let kernel = scope.spawn(machine::build_virtual);
             builds.push((kernel, "the virtual machine's kernel"));
             checks(options)?;
@@ -90,7 +99,12 @@ const IN_VIRTUAL_MACHINE: &str = "virtual_machine::";
 /// Each test boots a machine of its own. Twice as many at once as there are processors: machines mostly wait, for agents
 /// that start and stop (52 tests on two processors: 11 minutes two at a time, at a load of 1.5).
 fn integration(options: &Options) -> anyhow::Result<()> {
-    let mut arguments: Vec<&str> = options.filter.as_deref().into_iter().collect();
+    // An empty one is every test, as no filter is.
+    let filter = options
+        .filter
+        .as_deref()
+        .filter(|filter| !filter.is_empty());
+    let mut arguments: Vec<&str> = filter.into_iter().collect();
     if options.full {
         arguments.push("--include-ignored");
     }
@@ -110,10 +124,7 @@ fn integration(options: &Options) -> anyhow::Result<()> {
         tests
     };
     progress::step("Integration tests in test machines", || {
-        if !arguments
-            .iter()
-            .all(|word| word.is_empty() || word.starts_with("--"))
-        {
+        if filter.is_some() {
             return process::run(test().arg(threads));
         }
         thread::scope(|scope| {

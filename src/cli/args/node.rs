@@ -18,11 +18,8 @@ pub enum NodeCommand {
     /// At its first boot the machine fetches tenantd, makes its keys and settings, brings back what the store has of it
     /// where --restore says so, and starts. The same config makes the same node again on another machine.
     #[command(after_help = "Examples:\n  \
-                            tenantd node butane --host host-1 --recipient age1… --binary-url https://example.com/tenantd.gz \\\n      \
-                            --binary-hash sha512-… --ssh-key ~/.ssh/id_ed25519.pub > host-1.bu\n  \
-                            tenantd node butane --host host-1 --store s3://backups --endpoint https://s3.example.com \\\n      \
-                            --region eu-1 --credentials s3.key --root-key root --identity identity.txt --restore \\\n      \
-                            --binary tenantd.gz --binary-url https://example.com/tenantd.gz --ignition > host-1.ign")]
+                            tenantd node butane --host host-1 --root-key root.pub --recipient age1… --binary ./tenantd --binary-url https://example.com/tenantd.gz > host-1.bu\n  \
+                            tenantd node butane --host host-1 --root-key root --identity identity.txt --store s3://backups --endpoint https://s3.example.com --region eu-1 --credentials s3.key --restore --binary-url https://example.com/tenantd.gz --binary-hash sha512-… --ignition > host-1.ign")]
     Butane(Box<ButaneArgs>),
 }
 
@@ -94,10 +91,11 @@ pub struct ButaneArgs {
     /// Where the machine fetches tenantd; a name that ends in `.gz` is decompressed.
     #[arg(long, value_name = "URL", required_unless_present = "binary")]
     pub binary_url: Option<String>,
-    /// What must have come: `sha512-` and 128 hexadecimal digits, of the file as it is fetched.
+    /// What must have come: `sha512-` and 128 hexadecimal digits, of the program as it is when decompressed.
     #[arg(long, value_name = "HASH", conflicts_with = "binary")]
     pub binary_hash: Option<String>,
-    /// The file that --binary-url leads to, of which the hash is taken; without --binary-url it becomes part of the config.
+    /// The program that --binary-url leads to, of which the hash is taken, not compressed; without --binary-url it
+    /// becomes part of the config, and may be compressed.
     #[arg(long, value_name = "FILE")]
     pub binary: Option<Utf8PathBuf>,
     /// What takes memory that is not used: compressed memory, or nothing. Neither leaves a trace on the disk.

@@ -10,13 +10,11 @@ use crate::tenant::{Runtime, TenantId};
 
 /// Has the file system keep a tenant's state to its plan.
 pub(super) fn limit(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
-    match limited(layout, tenant, runtime(layout, tenant)?) {
-        Some(limited) => Ok(quota::limit(&limited)?),
-        None => {
-            tracing::info!("this host keeps no storage limits");
-            Ok(())
-        }
-    }
+    let Some(limited) = limited(layout, tenant, runtime(layout, tenant)?) else {
+        tracing::info!("this host keeps no storage limits");
+        return Ok(());
+    };
+    Ok(quota::limit(&limited)?)
 }
 
 /// What is limited of a tenant, and what is not.

@@ -64,12 +64,11 @@ impl Refusal {
     /// After how many seconds a client may ask again.
     fn retry_after(self) -> u32 {
         match self {
-            Self::Held(_) => 300,
+            Self::Held(_) | Self::TooLong => 300,
             Self::NotThere => 5,
             Self::Crowded => 10,
             Self::Asleep => 60,
             Self::Waking => 2,
-            Self::TooLong => 300,
         }
     }
 

@@ -100,18 +100,18 @@ pub(super) async fn relay(
     let up = async {
         if !head.is_empty() {
             means.counters.sent_in(head.len());
-            watched().from_client(head);
+            watched().client_sent(head);
             write_all(agent, head).await?;
         }
         carry(client, agent, means.buffers, &open, |bytes| {
             means.counters.sent_in(bytes.len());
-            watched().from_client(bytes);
+            watched().client_sent(bytes);
         })
         .await
     };
     let down = carry(agent, client, means.buffers, &open, |bytes| {
         means.counters.sent_out(bytes.len());
-        watched().from_agent(bytes);
+        watched().agent_sent(bytes);
     });
     let carried = tokio::select! {
         carried = async { tokio::try_join!(up, down) } => carried.map(drop),

@@ -98,7 +98,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Bytes pass from the client.
-    pub(super) fn from_client(&mut self, bytes: &[u8]) {
+    pub(super) fn client_sent(&mut self, bytes: &[u8]) {
         match &mut self.phase {
             Phase::Frames(frames) => {
                 if frames.0.pass(bytes) {
@@ -114,7 +114,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Bytes pass from the agent.
-    pub(super) fn from_agent(&mut self, bytes: &[u8]) {
+    pub(super) fn agent_sent(&mut self, bytes: &[u8]) {
         self.ask(false);
         match &mut self.phase {
             Phase::Frames(frames) => {
@@ -203,18 +203,18 @@ mod tests {
     async fn ping_and_pong_keep_nobody_awake_and_a_message_does() {
         let activity = Activity::new();
         let mut watch = Watch::new(&activity);
-        watch.from_client(b"GET /socket HTTP/1.1\r\n\r\n");
+        watch.client_sent(b"GET /socket HTTP/1.1\r\n\r\n");
         // The head may come in pieces, and the first frame with its end.
-        watch.from_agent(&UPGRADED[..40]);
-        watch.from_agent(&[&UPGRADED[40..], &PING].concat());
+        watch.agent_sent(&UPGRADED[..40]);
+        watch.agent_sent(&[&UPGRADED[40..], &PING].concat());
         assert!(watch.is_between_frames());
         assert!(was_noted(&activity));
-        watch.from_client(&PING);
-        watch.from_agent(&PING);
+        watch.client_sent(&PING);
+        watch.agent_sent(&PING);
         assert!(!was_noted(&activity));
-        watch.from_agent(&TEXT[..2]);
+        watch.agent_sent(&TEXT[..2]);
         assert!(!watch.is_between_frames());
-        watch.from_agent(&TEXT[2..]);
+        watch.agent_sent(&TEXT[2..]);
         assert!(was_noted(&activity));
         assert!(watch.is_between_frames());
     }
@@ -223,11 +223,11 @@ mod tests {
     async fn a_request_without_an_answer_is_in_flight_until_its_end() {
         let activity = Activity::new();
         let mut watch = Watch::new(&activity);
-        watch.from_client(b"POST / HTTP/1.1\r\n\r\n");
+        watch.client_sent(b"POST / HTTP/1.1\r\n\r\n");
         assert_eq!(activity.quiet(), None);
-        watch.from_agent(b"HTTP/1.1 200 OK\r\n\r\n");
+        watch.agent_sent(b"HTTP/1.1 200 OK\r\n\r\n");
         assert!(activity.quiet().is_some());
-        watch.from_client(b"GET / HTTP/1.1\r\n\r\n");
+        watch.client_sent(b"GET / HTTP/1.1\r\n\r\n");
         assert_eq!(activity.quiet(), None);
         assert!(was_noted(&activity));
         drop(watch);
@@ -243,13 +243,13 @@ mod tests {
     async fn what_is_switched_to_something_else_or_never_is_all_data() {
         let activity = Activity::new();
         let mut watch = Watch::new(&activity);
-        watch.from_agent(b"HTTP/1.1 101 X\r\nupgrade: echo\r\n\r\n");
+        watch.agent_sent(b"HTTP/1.1 101 X\r\nupgrade: echo\r\n\r\n");
         assert!(matches!(watch.phase, Phase::Opaque));
         assert!(was_noted(&activity));
-        watch.from_client(&PING);
+        watch.client_sent(&PING);
         assert!(was_noted(&activity));
         let mut watch = Watch::new(&activity);
-        watch.from_agent(&[SWITCHING, &[b'x'; 3 * HEAD]].concat());
+        watch.agent_sent(&[SWITCHING, &vec![b'x'; 3 * HEAD]].concat());
         assert!(matches!(watch.phase, Phase::Opaque));
     }
 }

@@ -136,12 +136,11 @@ impl Freezer {
         };
         match record {
             Some(record) if record.owner == owner => {}
-            Some(record) if record.owner == Owner::Sleep => {
-                // A record of one that was started anew since says nothing.
-                if cgroup::is_still(&group) {
-                    return Ok(Frozen::Asleep);
-                }
+            Some(record) if record.owner == Owner::Sleep && cgroup::is_still(&group) => {
+                return Ok(Frozen::Asleep);
             }
+            // A record of one that was started anew since says nothing.
+            Some(record) if record.owner == Owner::Sleep => {}
             Some(record) => {
                 return Err(FreezeError::Taken {
                     tenant: tenant.clone(),

@@ -95,7 +95,7 @@ pub enum Contents {
     Remote {
         /// Where.
         url: String,
-        /// What must have come: `sha512-…`, of the bytes as they are fetched.
+        /// What must have come: `sha512-…`. Of what was decompressed, where it is: so Ignition does it (tried).
         hash: String,
         /// Whether they are to be decompressed.
         gzip: bool,

@@ -64,6 +64,10 @@ pub struct Secrets {
 
 /// A machine's first boot.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
 pub struct FirstBoot {
     /// The node's name, and the host's.
     pub name: String,

@@ -107,7 +107,7 @@ fn need(is_open: bool, listens: bool) -> Option<Need> {
     }
 }
 
-/// The ports of 127.0.0.1 on which somebody listens, from the text of `/proc/net/tcp` (proc_net(5): address and port in
+/// The ports of 127.0.0.1 on which somebody listens, from the text of `/proc/net/tcp` (`proc_net(5)`: address and port in
 /// hexadecimal, the address as the processor has it; state 0A is LISTEN).
 fn listening(table: &str) -> BTreeSet<u16> {
     let port = |line: &str| {

@@ -5,7 +5,7 @@ mod files;
 mod look;
 mod loopback;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,26 @@ const LOOK: Duration = Duration::from_mins(1);
 /// Longest wait for the answer to a greeting: what an authority needs for a certificate at most, when all goes well.
 const GREETING: Duration = Duration::from_secs(30);
 
-/// How long a host without a good certificate is left alone after a greeting. Caddy tries on by itself meanwhile.
-const GREET_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// How long a host without a good certificate is left alone after the first greeting; it doubles with each further one.
+const GREET_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// The longest that becomes: authorities count attempts that fail, by the hour.
+const GREET_AT_MOST: SignedDuration = SignedDuration::from_mins(16);
+
+/// When a host was greeted last, and how often.
+#[derive(Debug, Clone, Copy)]
+struct Greeted {
+    at: Timestamp,
+    times: u32,
+}
+
+impl Greeted {
+    /// Whether it is left alone still.
+    fn is_enough(self, now: Timestamp) -> bool {
+        let pause = GREET_AGAIN * 2_i32.pow(self.times.saturating_sub(1).min(4));
+        now.duration_since(self.at) < pause.min(GREET_AT_MOST)
+    }
+}
 
 /// Most hosts that are greeted in one look: each may cost an authority an order.
 const GREETED_AT_ONCE: usize = 8;
@@ -81,7 +99,7 @@ pub struct Remembered {
     /// Why the last look did not end well.
     fault: Option<String>,
     /// When hosts were greeted last.
-    greeted: BTreeMap<String, Timestamp>,
+    greeted: BTreeMap<String, Greeted>,
 }
 
 /// Watches for as long as the process lives.
@@ -212,15 +230,26 @@ async fn greet(engine: &Arc<Engine>, settings: &FrontSettings, sites: &Sites) {
     };
     let due: Vec<String> = {
         let mut front = engine.front();
+        let hosts: BTreeSet<_> = sites.by_host.keys().map(ToString::to_string).collect();
         front
             .greeted
-            .retain(|_, at| now.duration_since(*at) < GREET_AGAIN);
-        let hosts = sites.by_host.keys().map(ToString::to_string);
-        let due = hosts.filter(|host| !is_good(host) && !front.greeted.contains_key(host));
+            .retain(|host, _| hosts.contains(host) && !is_good(host));
+        let left_alone = |host: &str| {
+            let greeted = front.greeted.get(host);
+            greeted.is_some_and(|greeted| greeted.is_enough(now))
+        };
+        let due = hosts.into_iter();
+        let due = due.filter(|host| !is_good(host) && !left_alone(host));
         let due: Vec<_> = due.take(GREETED_AT_ONCE).collect();
-        front
-            .greeted
-            .extend(due.iter().map(|host| (host.clone(), now)));
+        for host in &due {
+            let times = front
+                .greeted
+                .get(host)
+                .map_or(1, |greeted| greeted.times + 1);
+            front
+                .greeted
+                .insert(host.clone(), Greeted { at: now, times });
+        }
         due
     };
     let address = settings
