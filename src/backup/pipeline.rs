@@ -24,7 +24,7 @@ pub const SMALL_FILE: u64 = 64 << 10;
 /// What is no longer than this shares a chunk with others, in bytes …
 const SMALL: usize = 64 << 10;
 /// … up to so many together: what is near each other compresses better together, and takes one entry of a pack and one id
-/// in a tree; but all of it is decompressed for any of it. `docs/decisions/0025` has the figures.
+/// in a tree; but all of it is decompressed for any of it. `docs/decisions/0024` has the figures.
 const SHARED: usize = 256 << 10;
 /// Chunks go to the packers in groups of about this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
