@@ -4,7 +4,10 @@
 mod backup;
 mod front;
 mod node;
+mod release;
 mod sleep;
+mod store;
+mod tenant;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
@@ -12,7 +15,10 @@ use clap::{Args, Parser, Subcommand};
 pub use backup::*;
 pub use front::*;
 pub use node::*;
+pub use release::*;
 pub use sleep::*;
+pub use store::*;
+pub use tenant::*;
 
 use super::attempt::Which;
 use super::generate::GenerateCommand;
@@ -359,251 +365,12 @@ pub struct DoctorArgs {
     pub output: Output,
 }
 
-/// `top`.
-#[derive(Debug, Args)]
-pub struct TopArgs {
-    /// Only this tenant.
-    pub tenant: Option<TenantId>,
-    /// Show one look and end.
-    #[arg(long)]
-    pub once: bool,
-    /// How to print it.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// One or more tenants.
-#[derive(Debug, Args)]
-pub struct TenantArgs {
-    /// The tenants' ids.
-    #[arg(required = true, value_name = "TENANT")]
-    pub tenants: Vec<TenantId>,
-    #[command(flatten)]
-    pub wait: Wait,
-}
-
-/// What to do when another operation is at work on a tenant.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub struct Wait {
-    /// Wait for the end of what is at work on a tenant, instead of being refused.
-    #[arg(long)]
-    pub wait: bool,
-}
-
-impl Wait {
-    /// The query of a path, or its continuation where it has one already.
-    pub fn query(self, first: char) -> String {
-        if self.wait {
-            format!("{first}queue=true")
-        } else {
-            String::new()
-        }
-    }
-}
-
-/// `rollback`.
-#[derive(Debug, Args)]
-pub struct RollbackArgs {
-    /// The tenant's id.
-    pub tenant: TenantId,
-    /// The revision to return to.
-    #[arg(long, value_name = "N")]
-    pub to: Option<u64>,
-    /// Leave the data as it is.
-    #[arg(long)]
-    pub keep_data: bool,
-    /// Why; kept in the tenant's history.
-    #[arg(short, long)]
-    pub message: Option<String>,
-    /// Only if this revision is installed.
-    #[arg(long, value_name = "N")]
-    pub if_revision: Option<u64>,
-    #[command(flatten)]
-    pub wait: Wait,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `init`.
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// The node's name, which snapshots carry; default: the host name.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// The operator's public root key: `ssh-ed25519 …`, or a file that holds it. Default: a new
-    /// one, whose secret half is shown once.
-    #[arg(long, value_name = "KEY|FILE")]
-    pub root_key: Option<String>,
-    /// The root key's signature over this node's statement, made where the root key is. The
-    /// first `init` says how; may be given later, alone.
-    #[arg(long, value_name = "FILE")]
-    pub certificate: Option<Utf8PathBuf>,
-    /// Who can read backups: `age1…`; can be given more than once. Default: a new identity,
-    /// which is shown once.
-    #[arg(long, value_name = "AGE1…")]
-    pub recipient: Vec<String>,
-    /// Where snapshots are kept: `dir:/path` or `s3://bucket/prefix`.
-    #[arg(
-        long,
-        default_value = "dir:/var/lib/tenantd/backups",
-        value_name = "URL"
-    )]
-    pub store: String,
-    /// The S3 server, for an s3:// store.
-    #[arg(long, value_name = "URL")]
-    pub endpoint: Option<String>,
-    /// The S3 region, for an s3:// store.
-    #[arg(long)]
-    pub region: Option<String>,
-    /// The S3 keys: a file with two lines, access key id and secret.
-    #[arg(long, value_name = "FILE")]
-    pub credentials: Option<Utf8PathBuf>,
-    /// Run tenants although this host cannot enforce some of their limits.
-    #[arg(long)]
-    pub allow_missing_controllers: bool,
-}
-
-/// `apply`.
-#[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of its own"
-)]
-pub struct ApplyArgs {
-    /// Specs, or directories of *.toml specs; `-` reads one from standard input.
-    #[arg(required = true, value_name = "FILE|DIR")]
-    pub paths: Vec<Utf8PathBuf>,
-    /// Say what would change, and change nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Ask the images' registries again: a tag may mean another image by now. Without it, an
-    /// image that is on the host is used as it is.
-    #[arg(long, conflicts_with = "dry_run")]
-    pub pull: bool,
-    /// Try images that have failed these tenants before, and although a breaker is open.
-    #[arg(long)]
-    pub force: bool,
-    /// A note that is kept with the revision.
-    #[arg(short, long)]
-    pub message: Option<String>,
-    /// Only if this revision is installed; for one spec.
-    #[arg(long, value_name = "N")]
-    pub if_revision: Option<u64>,
-    /// Wait until the new revision is good: healthy for as long as node.toml says, by default a minute.
-    #[arg(long, conflicts_with = "dry_run")]
-    pub wait_good: bool,
-    #[command(flatten)]
-    pub wait: Wait,
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// `reload`.
 #[derive(Debug, Args)]
 pub struct ReloadArgs {
     /// Ask the images' registries again: a tag may mean another image by now.
     #[arg(long)]
     pub pull: bool,
-}
-
-/// `list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Those that are removed and not yet erased as well.
-    #[arg(long)]
-    pub all: bool,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `units`.
-#[derive(Debug, Args)]
-pub struct UnitsArgs {
-    /// The tenant's id.
-    pub tenant: TenantId,
-    /// Show how they differ from what is installed; nothing when they do not.
-    #[arg(long)]
-    pub diff: bool,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `history`.
-#[derive(Debug, Args)]
-pub struct HistoryArgs {
-    /// The tenant's id.
-    pub tenant: TenantId,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `diff`.
-#[derive(Debug, Args)]
-pub struct DiffArgs {
-    /// The tenant's id.
-    pub tenant: TenantId,
-    /// The revision to begin with; default: the one that ran before the other.
-    pub from: Option<u64>,
-    /// The revision to end with; default: the installed one.
-    pub to: Option<u64>,
-    /// Only the spec, and what it meant.
-    #[arg(long, conflicts_with = "units")]
-    pub spec: bool,
-    /// Only the rendered files.
-    #[arg(long)]
-    pub units: bool,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `remove`.
-#[derive(Debug, Args)]
-pub struct RemoveArgs {
-    #[command(flatten)]
-    pub tenants: TenantArgs,
-    /// Erase them now: their state on this host, and what their backups can be read with.
-    #[arg(long)]
-    pub purge: bool,
-    /// Leave the backups readable.
-    #[arg(long, requires = "purge")]
-    pub keep_backups: bool,
-    /// Do not ask before purging.
-    #[arg(long, requires = "purge")]
-    pub yes: bool,
-}
-
-/// `logs`.
-#[derive(Debug, Args)]
-pub struct LogsArgs {
-    /// The tenant's id.
-    pub tenant: TenantId,
-    /// Go on with new lines as they come.
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Print the access log of the public front: who asked for what.
-    #[arg(long, conflicts_with = "follow")]
-    pub access: bool,
-    /// How many of the last lines to begin with.
-    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
-    pub lines: u32,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `exec`.
-#[derive(Debug, Args)]
-pub struct ExecArgs {
-    /// Pass standard input on.
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give the command a terminal.
-    #[arg(short, long)]
-    pub tty: bool,
-    /// The tenant's id.
-    pub tenant: TenantId,
-    /// The command and its arguments.
-    #[arg(required = true, last = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
 }
 
 /// `templates`, `plans`.
@@ -616,75 +383,4 @@ pub struct CatalogArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write;
-
-    use clap::CommandFactory;
-
-    use super::*;
-
-    /// Every command that people use, with its path; those for units are left out.
-    fn commands() -> Vec<(String, clap::Command)> {
-        fn walk(path: &str, command: &clap::Command, found: &mut Vec<(String, clap::Command)>) {
-            found.push((path.to_owned(), command.clone()));
-            for sub in command.get_subcommands() {
-                if !matches!(sub.get_name(), "unit" | "help") {
-                    walk(&format!("{path} {}", sub.get_name()), sub, found);
-                }
-            }
-        }
-        let mut root = Cli::command().term_width(100);
-        root.build();
-        let mut found = Vec::new();
-        walk("tenantd", &root, &mut found);
-        found
-    }
-
-    fn examples(command: &clap::Command) -> Vec<String> {
-        let help = command.get_after_help().map(ToString::to_string);
-        let help = help.unwrap_or_default();
-        let indented = help.lines().filter_map(|line| line.strip_prefix("  "));
-        indented.map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn the_grammar_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_has_an_example() {
-        for (path, command) in commands() {
-            assert!(!examples(&command).is_empty(), "{path} has no example");
-        }
-    }
-
-    #[test]
-    fn every_example_is_understood() {
-        let mut tried = 0;
-        for (_, command) in commands() {
-            for example in examples(&command) {
-                // What follows is another program's business.
-                let ours = example.split(" | ").next().unwrap_or_default();
-                let ours = ours.split(" > ").next().unwrap_or_default();
-                if ours.starts_with("tenantd ") {
-                    let words = ours.split_whitespace();
-                    let parsed = Cli::try_parse_from(words);
-                    assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
-                    tried += 1;
-                }
-            }
-        }
-        assert!(tried > 25, "only {tried} examples were found");
-    }
-
-    #[test]
-    fn the_help_of_every_command() {
-        let mut text = String::new();
-        for (path, mut command) in commands() {
-            let help = command.render_long_help();
-            let _ = write!(text, "──── {path} --help\n{help}\n");
-        }
-        insta::assert_snapshot!(text);
-    }
-}
+mod tests;

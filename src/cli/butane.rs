@@ -10,10 +10,10 @@ use super::error::CliError;
 use super::init::text_or_file;
 use crate::backup::{Identity, RootKey};
 use crate::host::files;
+use crate::node::AfterRestore;
 use crate::node::ignition::{
     Binary, FirstBoot, Os, RootKeyHalf, Secrets, SizeLimit, Spec, split, to_butane, to_ignition,
 };
-use crate::node::{AfterRestore, StoreSettings};
 
 /// Longest key, identity, certificate or spec.
 const LIMIT: u64 = 64 * 1024;
@@ -72,12 +72,7 @@ fn first_boot(args: &ButaneArgs) -> Result<FirstBoot, CliError> {
             OsChoice::Ucore => Os::Ucore,
         },
         binary: binary(args)?,
-        store: StoreSettings {
-            url: args.store.clone(),
-            endpoint: args.endpoint.clone(),
-            region: args.region.clone(),
-            ..StoreSettings::default()
-        },
+        store: args.store.settings(),
         recipients,
         restore: args.restore,
         after_restore: if args.keep_identity {

@@ -38,11 +38,8 @@ pub fn run(console: Console, layout: &Layout, args: InitArgs) -> Result<(), CliE
         root_key,
         recipients: args.recipient,
         store: StoreSettings {
-            url: args.store,
-            endpoint: args.endpoint,
-            region: args.region,
             credentials: args.credentials,
-            ..StoreSettings::default()
+            ..args.store.settings()
         },
         allow_missing_controllers: args.allow_missing_controllers,
     };

@@ -1,7 +1,9 @@
-//! The grammar of `node`: what a host has to have before there is a daemon to ask.
+//! The grammar of `init` and `node`: what a host has to have before there is a daemon to ask.
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
+
+use super::StoreArgs;
 
 /// `node`.
 #[derive(Debug, Subcommand)]
@@ -21,6 +23,35 @@ pub enum NodeCommand {
                             tenantd node butane --host host-1 --root-key root.pub --recipient age1… --binary ./tenantd --binary-url https://example.com/tenantd.gz > host-1.bu\n  \
                             tenantd node butane --host host-1 --root-key root --identity identity.txt --store s3://backups --endpoint https://s3.example.com --region eu-1 --credentials s3.key --restore --binary-url https://example.com/tenantd.gz --binary-hash sha512-… --ignition > host-1.ign")]
     Butane(Box<ButaneArgs>),
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The node's name, which snapshots carry; default: the host name.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The operator's public root key: `ssh-ed25519 …`, or a file that holds it. Default: a new
+    /// one, whose secret half is shown once.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub root_key: Option<String>,
+    /// The root key's signature over this node's statement, made where the root key is. The
+    /// first `init` says how; may be given later, alone.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<Utf8PathBuf>,
+    /// Who can read backups: `age1…`; can be given more than once. Default: a new identity,
+    /// which is shown once.
+    #[arg(long, value_name = "AGE1…")]
+    pub recipient: Vec<String>,
+    /// Where backups go.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// The S3 keys: a file with two lines, access key id and secret.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<Utf8PathBuf>,
+    /// Run tenants although this host cannot enforce some of their limits.
+    #[arg(long)]
+    pub allow_missing_controllers: bool,
 }
 
 /// `node install`.
@@ -47,19 +78,9 @@ pub struct ButaneArgs {
     /// The operating system: Fedora CoreOS, or Fedora CoreOS that becomes uCore in two reboots.
     #[arg(long, value_enum, default_value_t = OsChoice::Fcos)]
     pub os: OsChoice,
-    /// Where snapshots are kept: `dir:/path` or `s3://bucket/prefix`.
-    #[arg(
-        long,
-        default_value = "dir:/var/lib/tenantd/backups",
-        value_name = "URL"
-    )]
-    pub store: String,
-    /// The S3 server, for an s3:// store.
-    #[arg(long, value_name = "URL")]
-    pub endpoint: Option<String>,
-    /// The S3 region, for an s3:// store.
-    #[arg(long)]
-    pub region: Option<String>,
+    /// Where backups go.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// The S3 keys, for an s3:// store: a file with two lines, access key id and secret. They become part of the config.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<Utf8PathBuf>,
