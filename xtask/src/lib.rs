@@ -15,5 +15,6 @@ pub mod machine;
 pub mod paths;
 pub mod process;
 pub mod progress;
+mod second_try;
 pub mod test;
 mod torture;

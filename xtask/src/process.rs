@@ -51,12 +51,6 @@ pub fn run_logged(command: &mut Command, log: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that a command of [`run_logged`] said.
-pub fn log(log: &str) -> String {
-    let text = fs::read(log_file(log)).unwrap_or_default();
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 fn log_file(log: &str) -> PathBuf {
     paths::target()
         .join("xtask")

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use crate::{
     deny,
     go_program::{BUTANE, IGNITION_VALIDATE, VERSITYGW},
-    host, machine, process, progress, torture,
+    host, machine, process, progress,
+    second_try::{self, Show},
+    torture,
 };
 
 /// What to test.
@@ -69,12 +71,15 @@ fn checks(options: &Options) -> anyhow::Result<()> {
     progress::step("Licences and sources of dependencies", deny::check)?;
     host::provide(host::UNIT_TESTS)?;
     progress::step("Unit tests", || {
-        let mut tests = process::cargo();
-        tests.args(["test", "--locked", "--workspace"]);
-        if !options.full {
-            tests.env(PROPTEST_SEED, "1");
-        }
-        process::run(&mut tests)
+        let tests = || {
+            let mut tests = process::cargo();
+            tests.args(["test", "--locked", "--workspace", "--no-fail-fast", "--"]);
+            if !options.full {
+                tests.env(PROPTEST_SEED, "1");
+            }
+            tests
+        };
+        second_try::run(tests, &[], options.full, Show::Live)
     })?;
     if options.full {
         torture::run(&torture::Options {
@@ -118,23 +123,22 @@ fn integration(options: &Options) -> anyhow::Result<()> {
     let unit_tests = unit_test_binary()?;
     let processors = thread::available_parallelism().map_or(2, NonZeroUsize::get);
     let threads = format!("--test-threads={}", 2 * processors);
-    let test = || {
-        let mut tests = appliance();
-        tests.args(&arguments).env(UNIT_TESTS, &unit_tests);
-        tests
+    let test = |more: &[&str], show| {
+        let tests = || {
+            let mut tests = appliance();
+            tests.env(UNIT_TESTS, &unit_tests);
+            tests
+        };
+        let arguments = [&arguments[..], more].concat();
+        second_try::run(tests, &arguments, options.full, show)
     };
     progress::step("Integration tests in test machines", || {
         if filter.is_some() {
-            return process::run(test().arg(threads));
+            return test(&[&threads], Show::Live);
         }
         thread::scope(|scope| {
-            let slow = scope.spawn(|| {
-                let log = "virtual-machine-tests";
-                let result = process::run_logged(test().arg(IN_VIRTUAL_MACHINE), log);
-                eprint!("{}", process::log(log));
-                result
-            });
-            let others = process::run(test().args(["--skip", IN_VIRTUAL_MACHINE, &threads]));
+            let slow = scope.spawn(|| test(&[IN_VIRTUAL_MACHINE], Show::AtEnd));
+            let others = test(&["--skip", IN_VIRTUAL_MACHINE, &threads], Show::Live);
             let Ok(slow) = slow.join() else {
                 bail!("running the tests in the virtual machine panicked");
             };
