@@ -170,7 +170,7 @@ def idle(seconds):
 
 def latency(where, runs):
     """Microseconds of one request on a new connection, and of one message there and back on an open one."""
-    address = AGENT if where == "agent" else door(where)
+    address = AGENT if where == "agent" else where if where.startswith("/") else door(where)
     fresh, open_ = [], []
     for _ in range(int(runs)):
         begin = time.perf_counter_ns()
@@ -194,6 +194,10 @@ def latency(where, runs):
     return {"new": fresh, "open": open_}
 
 
-VERBS = [podman, apply, storm, repeat, idle, latency]
-verb = {function.__name__: function for function in VERBS}[sys.argv[1]]
-json.dump(verb(*sys.argv[2:]), sys.stdout)
+def main(*verbs):
+    verb = {function.__name__: function for function in verbs}[sys.argv[1]]
+    json.dump(verb(*sys.argv[2:]), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(podman, apply, storm, repeat, idle, latency)

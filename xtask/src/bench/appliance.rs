@@ -4,11 +4,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Measured, Peer, Report, Row, Target, measured::figure};
+use super::{
+    Latency, Measured, Peer, Report, Row, Target,
+    measured::{figure, percentile},
+};
 use crate::{
     machine::{self, Machine, REPOSITORY, images::fake_agent},
     paths, process, progress,
@@ -68,15 +70,6 @@ struct Idle {
     running: usize,
 }
 
-/// Microseconds of each exchange.
-#[derive(Debug, Default, Deserialize)]
-struct Latency {
-    /// One request on a connection of its own.
-    new: Vec<f64>,
-    /// One message there and back on an open connection.
-    open: Vec<f64>,
-}
-
 /// Measures everything in one fresh machine.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     let binary = build()?;
@@ -104,7 +97,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// Builds the machine, then tenantd as it is released: side by side they would take the same processors.
-fn build() -> anyhow::Result<PathBuf> {
+pub(super) fn build() -> anyhow::Result<PathBuf> {
     progress::step(
         "Building the test machine, unless it is in the cache",
         machine::build,
@@ -408,13 +401,6 @@ impl Bench {
     }
 }
 
-impl Latency {
-    fn take(&mut self, more: Self) {
-        self.new.extend(more.new);
-        self.open.extend(more.open);
-    }
-}
-
 fn spec(id: &str) -> String {
     format!(
         "id = \"{id}\"\nimage = \"{}\"\ningress.port = 8080\nprobes.start.path = \"/healthz\"\n\
@@ -430,20 +416,6 @@ fn seconds(runs: &[Timed]) -> anyhow::Result<Measured> {
 fn cpu(runs: &[Timed]) -> anyhow::Result<String> {
     let measured = Measured::of(runs.iter().map(|run| run.cpu))?;
     Ok(figure(measured.median))
-}
-
-/// One percentile of many exchanges, as one figure: their spread is what the other percentile shows.
-fn percentile(values: &mut [f64], rank: f64) -> anyhow::Result<Measured> {
-    values.sort_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "an index into a few thousand values"
-    )]
-    let index = (values.len() as f64 * rank) as usize;
-    let value = values.get(index).context("nothing was measured")?;
-    Ok((*value).into())
 }
 
 fn processors() -> usize {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 /// The median of some runs, and the best and worst of them.
@@ -34,6 +34,30 @@ impl Measured {
             runs: runs.len(),
         })
     }
+
+    /// So many of the same.
+    #[must_use]
+    pub fn times(self, count: f64) -> Self {
+        Self {
+            median: self.median * count,
+            spread: (self.spread.0 * count, self.spread.1 * count),
+            ..self
+        }
+    }
+}
+
+/// One percentile of many exchanges, as one figure: their spread is what the other percentile shows.
+pub fn percentile(values: &mut [f64], rank: f64) -> anyhow::Result<Measured> {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into a few thousand values"
+    )]
+    let index = (values.len() as f64 * rank) as usize;
+    let value = values.get(index).context("nothing was measured")?;
+    Ok((*value).into())
 }
 
 impl From<f64> for Measured {

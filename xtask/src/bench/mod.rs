@@ -5,12 +5,16 @@
 
 mod appliance;
 pub(crate) mod backup;
+mod latency;
 mod measured;
 mod report;
+mod wake;
+mod zram;
 
 use clap::Subcommand;
 
 pub use self::{
+    latency::Latency,
     measured::Measured,
     report::{Peer, Report, Row, Target},
 };
@@ -22,6 +26,8 @@ pub enum Benchmark {
     Appliance(appliance::Options),
     /// The backup engine beside other backup programs, on the same data, store and processors.
     Backup(backup::Options),
+    /// How soon sleeping agents answer and what they keep, and the warm door beside systemd's own proxy.
+    Wake(wake::Options),
 }
 
 /// Runs a benchmark, prints its table and writes `target/bench/NAME.json`.
@@ -29,6 +35,7 @@ pub fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
     let report = match benchmark {
         Benchmark::Appliance(options) => appliance::run(options)?,
         Benchmark::Backup(options) => backup::run(options)?,
+        Benchmark::Wake(options) => wake::run(options)?,
     };
     let path = report.write()?;
     print!("{report}");
