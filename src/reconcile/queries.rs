@@ -22,7 +22,7 @@ use crate::host::clock;
 use crate::layout::UnitNames;
 use crate::protect;
 use crate::quadlet::{UnitFile, UnitSet};
-use crate::state::{OperationId, StoredRevision, TenantRow};
+use crate::state::{OperationId, Overview, StoredRevision, TenantRow};
 use crate::tenant::{TenantId, TenantState};
 
 /// Transitions that are shown with a tenant.
@@ -32,14 +32,9 @@ impl Engine {
     /// The tenants; with `all`, those that are terminated as well.
     pub async fn list(&self, all: bool) -> Result<Vec<TenantSummary>, OperationError> {
         supervisor::look_at_sleepers(self).await?;
-        let mut summaries = Vec::new();
-        for row in self.database.tenants().await? {
-            if all || row.state != TenantState::Terminated {
-                let stored = self.stored(&row).await?;
-                summaries.push(self.summary(&row, stored.as_ref()).await?);
-            }
-        }
-        Ok(summaries)
+        let overviews = self.database.overviews().await?.into_iter();
+        let shown = overviews.filter(|tenant| all || tenant.row.state != TenantState::Terminated);
+        Ok(shown.map(|tenant| self.summary(tenant)).collect())
     }
 
     /// A tenant's last transitions, the newest first.
@@ -63,7 +58,8 @@ impl Engine {
 
     /// Everything about one tenant.
     pub async fn show(&self, tenant: &TenantId) -> Result<TenantDetail, OperationError> {
-        let row = self.database.tenant(tenant.clone()).await?;
+        let overview = self.database.overview(tenant.clone()).await?;
+        let row = overview.row.clone();
         let stored = self.stored(&row).await?;
         let names = UnitNames(tenant);
         let units = [
@@ -94,7 +90,7 @@ impl Engine {
         // Before the next await: the lock is not one to hold across it.
         let container_ending = self.views().ending(tenant).map(str::to_owned);
         Ok(TenantDetail {
-            summary: self.summary(&row, stored.as_ref()).await?,
+            summary: self.summary(overview),
             good_revision: row.good_revision,
             source: row.source.clone(),
             image_id: stored.map(|stored| stored.revision.image.to_string()),
@@ -276,26 +272,23 @@ impl Engine {
         Ok(self.database.revision(row.id.clone(), number).await?)
     }
 
-    async fn summary(
-        &self,
-        row: &TenantRow,
-        stored: Option<&StoredRevision>,
-    ) -> Result<TenantSummary, OperationError> {
-        let (database, id) = (&self.database, || row.id.clone());
-        let next_try = match row.state {
-            TenantState::Failed => database.retry(id()).await?.next_try,
-            _ => None,
-        };
-        let erase_at = match row.state {
-            TenantState::Terminated => database.ending(id()).await?.and_then(|e| e.erase_at),
-            _ => None,
-        };
-        let rollbacks = database.rollbacks(id()).await?;
+    fn summary(&self, tenant: Overview) -> TenantSummary {
+        let Overview {
+            row,
+            applied,
+            retry,
+            ending,
+            rollbacks,
+            trial,
+        } = tenant;
+        let next_try = retry.next_try.filter(|_| row.state == TenantState::Failed);
+        let erase_at = ending
+            .and_then(|ending| ending.erase_at)
+            .filter(|_| row.state == TenantState::Terminated);
         let open = breaker(&rollbacks, &self.settings().failure);
-        let trial = database.trial(id()).await?;
-        let spec = stored.map(|stored| &stored.revision.resolved);
+        let spec = applied.as_ref().map(|revision| &revision.resolved);
         let missing = self.facts.missing_controllers();
-        Ok(TenantSummary {
+        TenantSummary {
             id: row.id.to_string(),
             state: row.state.to_string(),
             reason: row.reason.clone(),
@@ -311,7 +304,7 @@ impl Engine {
             since: row.changed_at,
             last_backup: protect::last_backup(&self.layout, &row.id),
             kept: protect::kept(&self.layout, &row.id),
-            sleep: sleep::summary(&self.layout, row),
+            sleep: sleep::summary(&self.layout, &row),
             releases: protect::releases(&self.layout, &row.id),
             trial: trial.map(|trial| TrialSummary {
                 revision: trial.revision,
@@ -321,7 +314,7 @@ impl Engine {
             checks: protect::read_checks(&self.layout, row.id.as_str()),
             storage: spec.map(|spec| storage(&self.layout, &self.facts, &row.id, &spec.limits)),
             unenforced: missing.iter().map(ToString::to_string).collect(),
-        })
+        }
     }
 
     /// What the container uses; a container that does not run uses nothing.

@@ -81,9 +81,7 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
     if row.current_revision.is_none() {
         return Ok(());
     }
-    let frozen = Freezer::new(engine.layout.clone())
-        .record(tenant)
-        .is_ok_and(|record| record.is_some_and(|record| record.owner == Owner::Sleep));
+    let frozen = is_frozen(engine, tenant);
     let view = with_kernels_word(engine, tenant, engine.agent_view(tenant)).await;
     // Only of one that is down it matters whether it may be.
     let sleeps = view.active == ActiveState::Inactive
@@ -134,6 +132,12 @@ pub async fn judge_one(engine: &Engine, tenant: &TenantId) -> Result<(), Operati
     Ok(())
 }
 
+/// Whether it was put to sleep: frozen.
+fn is_frozen(engine: &Engine, tenant: &TenantId) -> bool {
+    let record = Freezer::new(engine.layout.clone()).record(tenant);
+    record.is_ok_and(|record| record.is_some_and(|record| record.owner == Owner::Sleep))
+}
+
 async fn sleeps(engine: &Engine, row: &TenantRow) -> Result<bool, OperationError> {
     let Some(number) = row.current_revision else {
         return Ok(false);
@@ -145,7 +149,10 @@ async fn sleeps(engine: &Engine, row: &TenantRow) -> Result<bool, OperationError
 /// Records who was put to sleep or woken: that is no event of systemd's, so whoever wants to know looks.
 pub async fn look_at_sleepers(engine: &Engine) -> Result<(), OperationError> {
     for row in engine.database.tenants().await? {
-        if matches!(row.state, TenantState::Running | TenantState::Frozen) {
+        let is_asleep = row.state == TenantState::Frozen;
+        if (is_asleep || row.state == TenantState::Running)
+            && is_frozen(engine, &row.id) != is_asleep
+        {
             judge_one(engine, &row.id).await?;
         }
     }

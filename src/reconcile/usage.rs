@@ -15,6 +15,7 @@ use crate::layout::Layout;
 use crate::node::capacity::Commitment;
 use crate::protect;
 use crate::quadlet::{Controller, HostFacts};
+use crate::state::Overview;
 use crate::tenant::{Limits, ResolvedSpec, TenantId};
 
 /// One tenant as it is recorded, before it is looked at.
@@ -32,20 +33,19 @@ impl Engine {
         only: Option<&TenantId>,
     ) -> Result<UsageReport, OperationError> {
         supervisor::look_at_sleepers(self).await?;
-        let rows = match only {
-            Some(tenant) => vec![self.database.tenant(tenant.clone()).await?],
-            None => self.database.tenants().await?,
+        let tenants = match only {
+            Some(tenant) => vec![self.database.overview(tenant.clone()).await?],
+            None => self.database.overviews().await?,
         };
-        let mut asked = Vec::new();
-        for row in rows {
-            let stored = self.stored(&row).await?;
-            asked.push(Asked {
+        let asked: Vec<_> = tenants
+            .into_iter()
+            .map(|Overview { row, applied, .. }| Asked {
                 sleep: sleep::summary(&self.layout, &row),
                 tenant: row.id,
                 state: row.state.to_string(),
-                spec: stored.map(|stored| stored.revision.resolved),
-            });
-        }
+                spec: applied.map(|revision| revision.resolved),
+            })
+            .collect();
         let (layout, facts) = (self.layout.clone(), self.facts.clone());
         Ok(blocking(move || UsageReport {
             at: clock::now(),

@@ -119,7 +119,8 @@ impl Database {
     }
 }
 
-fn read(connection: &Connection, id: &TenantId) -> Result<Option<Ending>, StateError> {
+/// How a tenant ended, inside whatever the connection is doing.
+pub(super) fn read(connection: &Connection, id: &TenantId) -> Result<Option<Ending>, StateError> {
     let failed = || StateError::statement("read how a tenant ended");
     let found = connection
         .query_row(

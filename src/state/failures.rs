@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::tenants::{cause, timestamp};
 use super::{Database, StateError};
@@ -37,17 +37,8 @@ pub struct Rollback {
 impl Database {
     /// What is tried for a tenant.
     pub async fn retry(&self, id: TenantId) -> Result<Retry, StateError> {
-        self.call(move |connection| {
-            let found = connection
-                .prepare_cached("SELECT attempts, next_try FROM retries WHERE tenant = ?1")
-                .and_then(|mut statement| {
-                    let read = |row: &Row<'_>| retry(row, 0);
-                    statement.query_row([id.as_str()], read).optional()
-                })
-                .map_err(StateError::statement("read a tenant's next try"))?;
-            Ok(found.unwrap_or_default())
-        })
-        .await
+        self.call(move |connection| read_retry(connection, &id))
+            .await
     }
 
     /// What is tried, by tenant; those for whom nothing is are left out.
@@ -106,26 +97,8 @@ impl Database {
 
     /// A tenant's rollbacks, the oldest first.
     pub async fn rollbacks(&self, id: TenantId) -> Result<Vec<Rollback>, StateError> {
-        self.call(move |connection| {
-            let failed = || StateError::statement("read a tenant's rollbacks");
-            let mut statement = connection
-                .prepare_cached(
-                    "SELECT revision, at, image, counts, cause FROM rollbacks
-                     WHERE tenant = ?1 ORDER BY revision",
-                )
-                .map_err(failed())?;
-            let rows = statement.query_map([id.as_str()], |row| {
-                Ok(Rollback {
-                    revision: row.get(0)?,
-                    at: timestamp(row, 1)?,
-                    image: row.get(2)?,
-                    counts: row.get(3)?,
-                    cause: cause(row, 4)?,
-                })
-            });
-            rows.and_then(Iterator::collect).map_err(failed())
-        })
-        .await
+        self.call(move |connection| read_rollbacks(connection, &id))
+            .await
     }
 
     /// Begins anew: nothing is planned, and no rollback counts for the breaker any more. Which
@@ -160,6 +133,42 @@ impl Database {
         })
         .await
     }
+}
+
+/// What is tried for a tenant, inside whatever the connection is doing.
+pub(super) fn read_retry(connection: &Connection, id: &TenantId) -> Result<Retry, StateError> {
+    let found = connection
+        .prepare_cached("SELECT attempts, next_try FROM retries WHERE tenant = ?1")
+        .and_then(|mut statement| {
+            let read = |row: &Row<'_>| retry(row, 0);
+            statement.query_row([id.as_str()], read).optional()
+        })
+        .map_err(StateError::statement("read a tenant's next try"))?;
+    Ok(found.unwrap_or_default())
+}
+
+/// A tenant's rollbacks, inside whatever the connection is doing.
+pub(super) fn read_rollbacks(
+    connection: &Connection,
+    id: &TenantId,
+) -> Result<Vec<Rollback>, StateError> {
+    let failed = || StateError::statement("read a tenant's rollbacks");
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT revision, at, image, counts, cause FROM rollbacks
+             WHERE tenant = ?1 ORDER BY revision",
+        )
+        .map_err(failed())?;
+    let rows = statement.query_map([id.as_str()], |row| {
+        Ok(Rollback {
+            revision: row.get(0)?,
+            at: timestamp(row, 1)?,
+            image: row.get(2)?,
+            counts: row.get(3)?,
+            cause: cause(row, 4)?,
+        })
+    });
+    rows.and_then(Iterator::collect).map_err(failed())
 }
 
 /// Reads attempts and next try from a row, beginning at column `first`.

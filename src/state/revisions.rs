@@ -1,6 +1,6 @@
 //! Revisions: immutable and numbered, each with the exact bytes of its unit set.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
 use super::{Database, OperationId, OperationStatus, StateError};
@@ -150,4 +150,25 @@ impl Database {
         })
         .await
     }
+}
+
+/// What a revision applied, without its unit set, inside whatever the connection is doing.
+pub(super) fn read_applied(
+    connection: &Connection,
+    tenant: &TenantId,
+    number: u64,
+) -> Result<Option<Revision>, StateError> {
+    let document = connection
+        .prepare_cached("SELECT document FROM revisions WHERE tenant = ?1 AND number = ?2")
+        .and_then(|mut statement| {
+            let text = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+            statement
+                .query_row((tenant.as_str(), number), text)
+                .optional()
+        })
+        .map_err(StateError::statement("read a revision"))?;
+    let broken = || StateError::document(format!("revision {number} of tenant {tenant}"));
+    document
+        .map(|document| serde_json::from_str(&document).map_err(broken()))
+        .transpose()
 }

@@ -76,19 +76,7 @@ const COLUMNS: &str = "id, state, reason, wanted, held_because, source, current_
 impl Database {
     /// All tenants, by id.
     pub async fn tenants(&self) -> Result<Vec<TenantRow>, StateError> {
-        self.call(|connection| {
-            let failed = || StateError::statement("read the tenants");
-            let mut statement = connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM tenants ORDER BY id"))
-                .map_err(failed())?;
-            let mut rows = statement.query([]).map_err(failed())?;
-            let mut tenants = Vec::new();
-            while let Some(row) = rows.next().map_err(failed())? {
-                tenants.push(from_row(row)?);
-            }
-            Ok(tenants)
-        })
-        .await
+        self.call(|connection| all(connection)).await
     }
 
     /// One tenant, if it is there.
@@ -102,6 +90,20 @@ impl Database {
             .await?
             .ok_or(StateError::NoTenant(id))
     }
+}
+
+/// All tenants, by id, inside whatever the connection is doing.
+pub(super) fn all(connection: &Connection) -> Result<Vec<TenantRow>, StateError> {
+    let failed = || StateError::statement("read the tenants");
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM tenants ORDER BY id"))
+        .map_err(failed())?;
+    let mut rows = statement.query([]).map_err(failed())?;
+    let mut tenants = Vec::new();
+    while let Some(row) = rows.next().map_err(failed())? {
+        tenants.push(from_row(row)?);
+    }
+    Ok(tenants)
 }
 
 /// One tenant, if it is there, inside whatever the connection is doing.

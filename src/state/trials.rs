@@ -1,7 +1,7 @@
 //! Trials: revisions that answer and have still to show that they are good.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::tenants::{cause, timestamp};
 use super::{AuditEntry, Database, OperationId, StateError, audit};
@@ -59,15 +59,7 @@ impl Database {
 
     /// A tenant's trial, if one of its revisions is on trial.
     pub async fn trial(&self, tenant: TenantId) -> Result<Option<Trial>, StateError> {
-        self.call(move |connection| {
-            connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM trials WHERE tenant = ?1"))
-                .and_then(|mut statement| {
-                    statement.query_row([tenant.as_str()], from_row).optional()
-                })
-                .map_err(StateError::statement("read a trial"))
-        })
-        .await
+        self.call(move |connection| read(connection, &tenant)).await
     }
 
     /// All trials.
@@ -129,6 +121,17 @@ impl Database {
         })
         .await
     }
+}
+
+/// A tenant's trial, inside whatever the connection is doing.
+pub(super) fn read(
+    connection: &Connection,
+    tenant: &TenantId,
+) -> Result<Option<Trial>, StateError> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM trials WHERE tenant = ?1"))
+        .and_then(|mut statement| statement.query_row([tenant.as_str()], from_row).optional())
+        .map_err(StateError::statement("read a trial"))
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Trial> {
