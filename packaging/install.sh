@@ -100,6 +100,7 @@ uninstall_all() {
                 "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
                 "tenant-$tenant.service" "tenantd-awake@$instance.service" \
                 "tenantd-restore@$instance.service" "tenantd-secrets@$instance.service" \
+                "tenantd-egress@$instance.socket" "tenantd-egress@$instance.service" \
                 "tenantd-net@$instance.service" || true
             # Afterwards: an agent that loses its log while it stops does not stop well.
             systemctl stop "tenant-$instance.slice" "systemd-journald@tenant-$tenant.socket" \
@@ -115,7 +116,7 @@ uninstall_all() {
     # Its ExecStopPost= removes the scratch tenant.
     systemctl stop tenantd-drill.service 2>/dev/null || true
     systemctl stop tenantd-sleep.socket tenantd-sleep.service 2>/dev/null || true
-    rm -rf /etc/containers/systemd/tenantd /etc/systemd/system/tenantd-backup.timer.d
+    rm -rf /etc/containers/systemd/tenantd /etc/systemd/system/tenantd-backup.timer.d /etc/tenantd/egress
     for unit in $(own_units); do
         rm -f "/etc/systemd/system/$unit"
     done
@@ -131,7 +132,8 @@ uninstall_all() {
         /usr/local/share/man/man1/tenantd.1 /usr/local/share/man/man1/tenantd-*.1
     systemctl daemon-reload
     if [ "$purge" = yes ]; then
-        rm -rf /var/lib/tenantd /var/lib/tenantd-front /var/log/tenantd-front /etc/tenantd /run/tenantd
+        rm -rf /var/lib/tenantd /var/lib/tenantd-front /var/log/tenantd-front /var/lib/tenantd-egress \
+            /var/lib/private/tenantd-egress /etc/tenantd /run/tenantd
         say "tenantd and all tenants' data are gone"
     else
         say "tenantd is gone; data is kept in /var/lib/tenantd, settings in /etc/tenantd"

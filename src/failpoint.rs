@@ -35,6 +35,8 @@ pub const ALL: &[&str] = &[
     "drill.noted",
     "drill.restored",
     "drill.started",
+    "egress.counted",
+    "egress.named",
     "front.kept",
     "front.linked",
     "front.loaded",

@@ -221,9 +221,16 @@ impl Layout {
         self.run_dir().join("secrets.lock")
     }
 
-    /// What is kept of a tenant outside its own directory: evidence of failed attempts, and secrets.
-    pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 2] {
-        [self.attempts_dir(tenant), self.tenant_secrets_dir(tenant)]
+    /// What is kept of a tenant outside its own directory: evidence of failed attempts, secrets, and what its egress
+    /// door counted.
+    pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 4] {
+        [
+            self.attempts_dir(tenant),
+            self.tenant_secrets_dir(tenant),
+            self.egress_state_dir(tenant),
+            // The link to it that systemd makes.
+            self.at("var/lib/tenantd-egress").join(tenant.as_str()),
+        ]
     }
 
     /// Where journald keeps logs, each namespace's in `MACHINE-ID.NAMESPACE` below.
@@ -274,6 +281,20 @@ impl Layout {
     /// The decrypted secrets of the scratch tenant of a drill.
     pub fn drill_secret_mount(&self, tenant: &TenantId) -> Utf8PathBuf {
         self.drill_secret_mounts().join(tenant.as_str())
+    }
+
+    /// [`crate::tenant::EgressRuntime`] as JSON. Its directory may be read by the unprivileged door.
+    pub fn egress_file(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.config_dir()
+            .join("egress")
+            .join(format!("{tenant}.json"))
+    }
+
+    /// What survives a tenant's egress door: addresses that stand for names, the months' figures.
+    /// systemd keeps it there for a unit with `DynamicUser=` and `StateDirectory=tenantd-egress/<t>`.
+    pub fn egress_state_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.at("var/lib/private/tenantd-egress")
+            .join(tenant.as_str())
     }
 
     /// A tenant's ingress socket.
@@ -439,7 +460,8 @@ impl UnitNames<'_> {
         format!("tenant-{}", self.0)
     }
 
-    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `loopback`, `backup`.
+    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `egress`, `loopback`,
+    /// `backup`.
     pub fn instance(&self, template: &str, suffix: &str) -> String {
         format!("tenantd-{template}@{}.{suffix}", self.0.escaped())
     }

@@ -2,6 +2,7 @@
 //! It translates requests into operations and never touches the host itself.
 
 mod auth;
+mod egress;
 mod error;
 mod evidence;
 pub mod frames;
@@ -19,6 +20,7 @@ use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use egress::{EgressAddress, EgressDecision, EgressFigures, EgressReport, EgressVerdict};
 pub use evidence::{Evidence, JobEvidence, JournalLine, ProbeAttempt};
 pub use problem::Problem;
 pub use resources::*;
@@ -46,6 +48,7 @@ fn routes() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::with_openapi(Contract::openapi())
         .merge(routes::tenants::router())
         .merge(routes::usage::router())
+        .merge(routes::egress::router())
         .merge(routes::revisions::router())
         .merge(routes::secrets::router())
         .merge(routes::logs::router())

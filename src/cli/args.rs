@@ -2,6 +2,7 @@
 //! Every command shows an example; what they do is in the files beside this one.
 
 mod backup;
+mod egress;
 mod front;
 mod node;
 mod release;
@@ -13,6 +14,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use backup::*;
+pub use egress::*;
 pub use front::*;
 pub use node::*;
 pub use release::*;
@@ -117,6 +119,23 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tenantd top\n  tenantd top acme --once\n  \
                             tenantd top --once --json | jq '.[0].id'")]
     Top(TopArgs),
+    /// Show what passed tenants' egress doors in a month: bytes, connections, refusals, and how much of the plan's volume.
+    #[command(
+        after_help = "Examples:\n  tenantd usage\n  tenantd usage acme --period 2026-11\n  \
+                            tenantd usage --period 2026-11 --csv > egress.csv"
+    )]
+    Usage(UsageArgs),
+    /// Look at agents' ways out: try a URL, read decisions, make a list of what an agent needs.
+    ///
+    /// A spec says under [egress] where its agent may go. Addresses that are not public are refused in every mode.
+    #[command(
+        after_help = "Examples:\n  tenantd egress test acme https://api.anthropic.com/\n  \
+                            tenantd egress log acme -f\n  tenantd egress allowlist acme"
+    )]
+    Egress {
+        #[command(subcommand)]
+        command: EgressCommand,
+    },
     /// Print the systemd and Quadlet files that a tenant's spec leads to.
     #[command(after_help = "Examples:\n  tenantd units acme\n  tenantd units acme --diff")]
     Units(UnitsArgs),

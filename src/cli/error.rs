@@ -109,6 +109,14 @@ pub enum CliError {
         "tenant {0} has no two revisions to compare; `tenantd history {0}` lists those there are"
     )]
     NothingToCompare(TenantId),
+    /// A spec that is stored cannot be changed.
+    #[error(
+        "the spec of {0} cannot be changed by a program; change your file of it, and `tenantd apply` that"
+    )]
+    SpecNotChanged(TenantId, #[source] toml_edit::TomlError),
+    /// A connection would be refused; why is printed.
+    #[error("the agent would not get through to {0}")]
+    NoWayOut(String),
     /// Something that the doctor checked is not as it must be.
     #[error("{0} of the checks failed; what to do is said above")]
     Unfit(usize),
@@ -250,6 +258,8 @@ impl CliError {
             | Self::NotVerified { .. }
             | Self::NotDrilled { .. }
             | Self::Unfit(_)
+            | Self::NoWayOut(_)
+            | Self::SpecNotChanged(..)
             | Self::Terminal(_)
             | Self::Session(_)
             | Self::Output(_)

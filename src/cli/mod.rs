@@ -11,6 +11,7 @@ mod client;
 mod confirm;
 mod console;
 mod drill;
+mod egress;
 mod error;
 mod exec;
 mod exit;
@@ -150,6 +151,8 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         } => attempt::show(client, console, &tenant, which, output.json).await,
         Command::Show { tenant, output, .. } => show::run(client, console, &tenant, output).await,
         Command::Top(args) => top::run(client, console, args).await,
+        Command::Usage(args) => egress::usage(client, console, args).await,
+        Command::Egress { command } => egress::run(client, console, command).await,
         Command::Units(args) => rendered::run(client, console, args).await,
         Command::History(args) => revisions::history(client, console, args).await,
         Command::Rollback(args) => rollback::run(client, console, args).await,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::tenant::{HostName, ResolvedSpec, TenantId};
+use crate::tenant::{PublicHost, ResolvedSpec, TenantId};
 
 /// How one tenant is to be reached, beside its socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct WaysIn {
     /// The tenant.
     pub tenant: TenantId,
     /// Host names of its own.
-    pub hosts: BTreeSet<HostName>,
+    pub hosts: BTreeSet<PublicHost>,
     /// Its port on the host's loopback.
     pub loopback_port: Option<u16>,
 }
@@ -31,7 +31,7 @@ impl From<&ResolvedSpec> for WaysIn {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sites {
     /// Every host that leads somewhere.
-    pub by_host: BTreeMap<HostName, TenantId>,
+    pub by_host: BTreeMap<PublicHost, TenantId>,
     /// What cannot be, and so is not.
     pub clashes: Vec<Clash>,
 }
@@ -78,7 +78,7 @@ impl fmt::Display for Clash {
 
 /// The hosts of all tenants, in the order of their ids.
 pub fn sites<'a>(
-    domain: Option<&HostName>,
+    domain: Option<&PublicHost>,
     tenants: impl IntoIterator<Item = &'a WaysIn>,
 ) -> Sites {
     let mut sites = Sites::default();
@@ -124,7 +124,7 @@ pub fn sites<'a>(
 /// What of the ways in that are `asked` for cannot be beside those that there are. A tenant's own earlier ones do not
 /// stand in its way, and a clash that there was before is not blamed on who asks for something else.
 pub fn check_ways_in(
-    domain: Option<&HostName>,
+    domain: Option<&PublicHost>,
     present: &[WaysIn],
     asked: &[WaysIn],
 ) -> Vec<Clash> {
@@ -148,7 +148,7 @@ pub fn check_ways_in(
 mod tests {
     use super::*;
 
-    fn host(name: &str) -> HostName {
+    fn host(name: &str) -> PublicHost {
         name.parse().unwrap()
     }
 

@@ -1,6 +1,7 @@
 //! Adapters: one per outside thing (systemd, Podman, network namespaces, clones, cgroups, clock).
 //! An adapter holds no policy; every file, process and clock call of the product is here.
 
+pub mod addresses;
 pub mod caddy;
 pub mod cgroup;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod facts;
 pub mod files;
 pub mod freezer;
 pub mod journal;
+pub mod lines;
 pub mod lock;
 pub mod memory;
 pub mod netns;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::tenant::{HostName, Period, Size};
+use crate::tenant::{Period, PublicHost, Size};
 
 /// The public front.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -17,7 +17,7 @@ pub struct FrontSettings {
     pub mode: Option<FrontMode>,
     /// Each tenant is found at `TENANT.DOMAIN`. Its DNS has a wildcard record that leads here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub domain: Option<HostName>,
+    pub domain: Option<PublicHost>,
     /// Where the certificate authority writes to when something is wrong with a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,

@@ -1,6 +1,7 @@
 //! The Quadlet file of a tenant's agent.
 //! Pure text, in keys that Podman 5.4 knows: an unknown one would make the whole unit vanish.
 
+use super::egress;
 use super::escape;
 use super::facts::{Controller, HostFacts, IdRange};
 use super::render::{RESTARTS, headline, restart_window, start_timeout, stop_timeout};
@@ -26,6 +27,7 @@ pub fn text(
     identity(&mut unit, spec, revision, image, ids);
     process(&mut unit, spec);
     network(&mut unit, spec, layout);
+    egress::variables(&mut unit, spec);
     isolation(&mut unit, spec, ids, facts);
     limits(&mut unit, spec, facts);
     files(&mut unit, spec, layout);
@@ -47,6 +49,9 @@ fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts, lay
     if !spec.secrets.is_empty() {
         needs.push(names.instance("secrets", "service"));
     }
+    if egress::is_open(spec) {
+        needs.push(names.instance("egress", "socket"));
+    }
     let needs = needs.join(" ");
     unit.section("Unit")
         .key(
@@ -60,6 +65,10 @@ fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts, lay
         )
         .key("Requires", &needs)
         .key("After", &needs);
+    if egress::is_open(spec) {
+        unit.comment("Its door stays until the agent has ended.")
+            .key("After", names.instance("egress", "service"));
+    }
     if facts.project_quotas {
         let quota = names.instance("quota", "service");
         unit.comment(

@@ -3,6 +3,7 @@
 
 mod complaint;
 mod container;
+mod egress;
 mod escape;
 mod facts;
 #[cfg(test)]

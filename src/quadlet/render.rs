@@ -3,8 +3,8 @@
 
 use crate::layout::{Layout, UnitNames};
 use crate::tenant::{
-    ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, SecretVersions, StorageLimit, TenantId,
-    WakeMode,
+    EgressRuntime, ImageId, Period, ResolvedSpec, RevisionNumber, Runtime, SecretVersions,
+    StorageLimit, TenantId, WakeMode,
 };
 
 use super::facts::{Controller, HostFacts, IdRange};
@@ -111,6 +111,10 @@ pub fn render(
         layout.runtime_file(tenant),
         UnitFile::Text(runtime_json(spec, revision, versions, ids, facts)),
     );
+    set.add(
+        layout.egress_file(tenant),
+        UnitFile::Text(egress_json(spec)),
+    );
     if !spec.secrets.is_empty() {
         set.add(
             layout.secrets_drop_in(tenant),
@@ -174,6 +178,18 @@ fn wake_timer(spec: &ResolvedSpec, revision: RevisionNumber) -> String {
         .key("OnActiveSec", spec.sleep.every)
         .key("OnUnitInactiveSec", spec.sleep.every);
     conf.finish()
+}
+
+/// What the egress door reads. It names no revision: the door looks at it again when it changes, and only then.
+fn egress_json(spec: &ResolvedSpec) -> String {
+    let egress = EgressRuntime {
+        tenant: spec.tenant.clone(),
+        policy: spec.egress.clone(),
+        volume: spec.limits.egress.bytes(),
+    };
+    // Strings, numbers and lists always serialise.
+    let json = serde_json::to_string_pretty(&egress);
+    format!("{}\n", json.expect("EgressRuntime has no map"))
 }
 
 fn runtime_json(

@@ -25,7 +25,7 @@ use crate::layout::UnitNames;
 use crate::quadlet::UnitSet;
 use crate::sleep;
 use crate::state::{StoredRevision, TenantRow, Wanted};
-use crate::tenant::{Runtime, TenantId};
+use crate::tenant::{EgressMode, Runtime, TenantId};
 
 /// Looks after which nothing is left to do, or something works against us.
 const ROUNDS: usize = 4;
@@ -123,13 +123,15 @@ async fn observe(
     let names = UnitNames(&row.id);
     let (service, socket) = (names.service(), names.instance("ingress", "socket"));
     let timer = names.instance("wake", "timer");
-    let helpers: Vec<_> = ["net", "awake", "ingress", "restore"]
+    let mut helpers: Vec<_> = ["net", "awake", "ingress", "egress", "restore"]
         .map(|template| names.instance(template, "service"))
         .into();
+    helpers.push(names.instance("egress", "socket"));
     let mut wanted: Vec<&str> = helpers.iter().map(String::as_str).collect();
     wanted.extend([service.as_str(), socket.as_str(), timer.as_str()]);
     let units = engine.systemd.units(&wanted).await?;
     let details = engine.systemd.general(&service).await?;
+    let egress = names.instance("egress", "socket");
     let find = |name: &str| units.iter().find(|unit| unit.name == name);
     let is_active =
         |name: &str| find(name).is_some_and(|unit| unit.active != ActiveState::Inactive);
@@ -172,6 +174,9 @@ async fn observe(
         difference,
         journal_outdated: stored.is_some() && limits::is_journal_outdated(engine, &row.id).await?,
         storage_outdated,
+        egress_unwanted: is_active(&egress)
+            && stored
+                .is_some_and(|wanted| wanted.revision.resolved.egress.mode == EgressMode::None),
         socket_listening: find(&socket).is_some_and(|unit| unit.active == ActiveState::Active),
         timer_active: find(&timer).is_some_and(|unit| unit.active == ActiveState::Active),
         helpers_active: helpers.iter().any(|name| is_active(name)),
@@ -241,6 +246,8 @@ async fn take(
                 names.instance("ingress", "service"),
                 names.instance("awake", "service"),
                 names.instance("restore", "service"),
+                names.instance("egress", "socket"),
+                names.instance("egress", "service"),
                 names.instance("net", "service"),
                 names.slice(),
                 // systemd starts these for the agent's LogNamespace=, and nobody stops them.
@@ -284,6 +291,7 @@ async fn take(
         Step::StopTimer => stop(run, &names.instance("wake", "timer")).await,
         Step::RestartJournal => limits::restart_journal(run).await,
         Step::LimitStorage => limits::limit_storage(run).await,
+        Step::CloseEgress => stop(run, &names.instance("egress", "socket")).await,
         Step::AdjustLimits => match stored {
             Some(wanted) => limits::adjust(run, wanted).await,
             None => Ok(()),

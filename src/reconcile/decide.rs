@@ -53,6 +53,8 @@ pub struct Observed {
     pub socket_listening: bool,
     /// The timer that wakes it at regular times is at work.
     pub timer_active: bool,
+    /// The egress sockets are open, and the tenant is to have none.
+    pub egress_unwanted: bool,
     /// Something else of the tenant's is loaded and active: door, awake, net, restore.
     pub helpers_active: bool,
 }
@@ -117,6 +119,8 @@ pub enum Step {
     StartTimer,
     /// Ends that.
     StopTimer,
+    /// Closes the egress sockets of a tenant that may not leave any more.
+    CloseEgress,
     /// Gives the container that runs its new limits.
     AdjustLimits,
     /// Starts the agent and waits until its start probe passes.
@@ -139,6 +143,7 @@ impl fmt::Display for Step {
             Self::Listen => "open the ingress socket",
             Self::StartTimer => "start the timer that wakes the agent",
             Self::StopTimer => "stop the timer that wakes the agent",
+            Self::CloseEgress => "close the egress sockets",
             Self::AdjustLimits => "change the limits of the running agent",
             Self::StartAgent => "start the agent",
             Self::RestartAgent => "restart the agent",
@@ -245,6 +250,9 @@ fn push_limits(steps: &mut Vec<Step>, observed: &Observed) {
     }
     if observed.storage_outdated {
         steps.push(Step::LimitStorage);
+    }
+    if observed.egress_unwanted {
+        steps.push(Step::CloseEgress);
     }
 }
 
@@ -398,6 +406,7 @@ mod tests {
             Step::Reload => observed.needs_reload = false,
             Step::RestartJournal => observed.journal_outdated = false,
             Step::LimitStorage => observed.storage_outdated = false,
+            Step::CloseEgress => observed.egress_unwanted = false,
             Step::AdjustLimits => {
                 assert!(observed.running_revision.is_some());
                 observed.difference = Difference::InForce;
@@ -435,6 +444,7 @@ mod tests {
             journal_outdated in any::<bool>(),
             storage_outdated in any::<bool>(),
             socket_listening in any::<bool>(),
+            egress_unwanted in any::<bool>(),
             helpers_active in any::<bool>(),
             timer_active in any::<bool>(),
         ) -> Observed {
@@ -450,6 +460,7 @@ mod tests {
                 journal_outdated,
                 storage_outdated,
                 socket_listening,
+                egress_unwanted,
                 helpers_active,
                 timer_active,
             }

@@ -106,6 +106,7 @@ mod tests {
             unit: None,
             by_manager: false,
             uid: Some(*uid),
+            fields: std::collections::BTreeMap::new(),
         };
         written.iter().map(entry).collect()
     }

@@ -15,7 +15,7 @@
 //! | `attempts`, `evidence` | what is kept of failed attempts |
 //! | `supervisor`, `containers`, `view` | what systemd and Podman tell, and what follows for the records |
 //! | `specs_dir` | specs placed as files |
-//! | `queries`, `revisions` | what the API shows |
+//! | `queries`, `revisions`, `egress` | what the API shows |
 //! | `secrets` | which version of each secret a spec leads to, and who uses which |
 
 mod approach;
@@ -27,6 +27,7 @@ mod converge;
 mod decide;
 mod diagnose;
 pub mod drift;
+mod egress;
 mod engine;
 mod error;
 mod evidence;

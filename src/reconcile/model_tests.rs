@@ -201,6 +201,7 @@ impl World {
                     Step::Listen => self.observed.socket_listening = true,
                     // Nothing in this world has limits, and nobody sleeps.
                     Step::AdjustLimits
+                    | Step::CloseEgress
                     | Step::LimitStorage
                     | Step::RestartJournal
                     | Step::StartTimer

@@ -100,7 +100,11 @@ impl UnitDir {
                 found.extend(files_below(&path)?);
             }
         }
-        let others = [layout.runtime_file(tenant), layout.journal_conf(tenant)];
+        let others = [
+            layout.runtime_file(tenant),
+            layout.journal_conf(tenant),
+            layout.egress_file(tenant),
+        ];
         found.extend(others.into_iter().filter(|path| path.exists()));
         found.sort();
         Ok(found)

@@ -66,6 +66,8 @@ impl Engine {
             names.service(),
             names.instance("ingress", "socket"),
             names.instance("ingress", "service"),
+            names.instance("egress", "socket"),
+            names.instance("egress", "service"),
             names.instance("awake", "service"),
             names.instance("net", "service"),
         ];

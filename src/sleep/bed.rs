@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decide::Door;
@@ -36,6 +37,8 @@ pub struct Memory {
     pub starting: bool,
     /// A stop of its agent is on its way.
     pub stopping: bool,
+    /// When its egress door last wrote something down, and when that was first seen.
+    egress: Option<(Timestamp, Instant)>,
     cpu: Option<(Instant, u64)>,
     share: Option<u32>,
 }
@@ -62,6 +65,7 @@ impl Bed {
                 frozen: None,
                 starting: false,
                 stopping: false,
+                egress: None,
                 cpu: None,
                 share: None,
             }),
@@ -139,6 +143,19 @@ impl Memory {
         }
     }
 
+    /// Takes in when its egress door last wrote something down; gives how long nothing has passed that door since, as far as
+    /// it was seen. The file's time only tells two writings apart: lengths are measured by the clock that never jumps.
+    pub fn note_egress(&mut self, now: Instant, written: Option<Timestamp>) -> Option<Duration> {
+        let written = written?;
+        match self.egress {
+            Some((before, since)) if before == written => Some(now.duration_since(since)),
+            _ => {
+                self.egress = Some((written, now));
+                Some(Duration::ZERO)
+            }
+        }
+    }
+
     /// Takes in how much it has computed since it started; gives thousandths of a processor over the last span.
     pub fn note_cpu(&mut self, now: Instant, used_us: Option<u64>) -> Option<u32> {
         let Some(used_us) = used_us else {
@@ -175,6 +192,29 @@ mod tests {
         // A container that was started anew counts from zero.
         assert_eq!(memory.note_cpu(after(20), Some(10)), Some(0));
         assert_eq!(memory.note_cpu(after(30), None), None);
+    }
+
+    #[test]
+    fn what_passes_the_egress_door_is_a_sign_of_life_whatever_the_hosts_clock_says() {
+        let bed = Bed::new("acme".parse().unwrap());
+        let begin = clock::monotonic();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let written = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let mut memory = bed.memory();
+        assert_eq!(memory.note_egress(begin, None), None);
+        let first = written("2026-11-01T00:00:00Z");
+        assert_eq!(memory.note_egress(begin, first), Some(Duration::ZERO));
+        assert_eq!(
+            memory.note_egress(after(60), first),
+            Some(Duration::from_secs(60))
+        );
+        // The clock was set back.
+        let second = written("2020-01-01T00:00:00Z");
+        assert_eq!(memory.note_egress(after(61), second), Some(Duration::ZERO));
+        assert_eq!(
+            memory.note_egress(after(70), second),
+            Some(Duration::from_secs(9))
+        );
     }
 
     #[tokio::test]

@@ -34,6 +34,9 @@ pub fn look(layout: &Layout, bed: &Bed, now: Instant, has_swap: bool) -> Seen {
     let record = Freezer::new(layout.clone()).record(&bed.tenant);
     let mut memory = bed.memory();
     let cpu = memory.note_cpu(now, usage.and_then(|usage| usage.cpu_us));
+    // Its egress door writes there within seconds whenever something has passed.
+    let written = files::modified(&layout.egress_state_dir(&bed.tenant));
+    let egress = memory.note_egress(now, written);
     let agent = match record {
         _ if group.is_none() => Agent::Down,
         _ if memory.stopping => Agent::Others,
@@ -53,8 +56,7 @@ pub fn look(layout: &Layout, bed: &Bed, now: Instant, has_swap: bool) -> Seen {
         held: layout.held_file(&bed.tenant).exists(),
         woken: now.duration_since(memory.woken),
         cpu,
-        // Nothing leaves a namespace unless its egress door says so.
-        egress: None,
+        egress,
         has_swap,
     }
 }

@@ -7,7 +7,7 @@ use camino::Utf8Path;
 
 use super::plan::Limits;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Quiesce, Stop};
-use super::{HostName, Problem, QuiesceCall, Secrets, Size, secret};
+use super::{Egress, Problem, PublicHost, QuiesceCall, Secrets, Size, secret};
 
 /// The tables of a spec, of a template, or of one over the other.
 pub struct Tables<'a> {
@@ -15,6 +15,7 @@ pub struct Tables<'a> {
     pub secrets: &'a Secrets,
     pub container: &'a Container,
     pub ingress: &'a Ingress,
+    pub egress: &'a Egress,
     pub probes: &'a Probes,
     pub state: &'a Mounts,
     pub cache: &'a Mounts,
@@ -30,6 +31,7 @@ pub fn tables(tables: &Tables<'_>) -> Vec<Problem> {
     }));
     findings.extend(container(tables.container));
     findings.extend(port(tables.ingress));
+    findings.extend(tables.egress.check());
     findings.extend(probes(tables.probes));
     findings.extend(mounts(tables));
     findings.extend(quiesce(&tables.backup.quiesce));
@@ -41,7 +43,7 @@ pub fn tables(tables: &Tables<'_>) -> Vec<Problem> {
 const MOST_HOSTS: usize = 50;
 
 /// The ways from outside to the agent, beside its socket.
-pub fn ways_in(hosts: &BTreeSet<HostName>, loopback_port: Option<u16>) -> Vec<Problem> {
+pub fn ways_in(hosts: &BTreeSet<PublicHost>, loopback_port: Option<u16>) -> Vec<Problem> {
     let mut findings = Vec::new();
     if hosts.len() > MOST_HOSTS {
         findings.push(Problem::at(

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Limits, ResolvedSpec};
+use super::{EgressMode, EgressPolicy, Limits, ResolvedSpec};
 
 /// How the change from one resolved spec to another comes into force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +52,15 @@ impl LiveChange {
     }
 }
 
+/// The entries of a list, for people.
+fn list(entries: &[impl fmt::Display]) -> String {
+    if entries.is_empty() {
+        return "nothing".to_owned();
+    }
+    let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+    entries.join(", ")
+}
+
 /// Compares what a tenant is with what it is to be. Both are of the same tenant; that its image's
 /// name means another image by now is for the caller to find out.
 pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
@@ -81,6 +90,7 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
         workdir,
         shm_size,
         port,
+        egress: policy,
         start_probe,
         secrets,
         state,
@@ -112,6 +122,21 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
     change.limit("log-retention", log_retention, new.limits.log_retention);
     change.limit("egress", egress, new.limits.egress);
     change.limit("retention", retention, new.limits.retention);
+
+    let has_way_out = |policy: &EgressPolicy| policy.mode != EgressMode::None;
+    if has_way_out(policy) == has_way_out(&new.egress) {
+        change.limit("egress.mode", policy.mode, new.egress.mode);
+        change.limit("egress.allow", list(&policy.allow), list(&new.egress.allow));
+        change.limit("egress.ports", list(&policy.ports), list(&new.egress.ports));
+        change.limit(
+            "egress.private-networks",
+            list(&policy.private_networks),
+            list(&new.egress.private_networks),
+        );
+    } else {
+        // The sockets and the variables that name them come and go with the container.
+        change.restart.push("egress.mode");
+    }
 
     change.restart("image", image, &new.image);
     change.restart("env", env, &new.env);
@@ -172,6 +197,27 @@ mod tests {
         "#);
     }
 
+    #[test]
+    fn where_an_agent_may_go_changes_while_it_runs() {
+        let with = |table: &str| resolved(&format!("{SPEC}egress = {table}\n"));
+        let change = live_change(
+            &with("{ mode = \"open\", allow = [\"a.example\"] }"),
+            &with(
+                "{ mode = \"allowlist\", allow = [\"a.example\", \"b.example:22\"], private-networks = [\"10.1.0.0/16\"] }",
+            ),
+        );
+        assert!(change.is_live());
+        let told: Vec<_> = change.live.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "egress.mode from open to allowlist",
+                "egress.allow from a.example to a.example, b.example:22",
+                "egress.private-networks from nothing to 10.1.0.0/16",
+            ]
+        );
+    }
+
     #[rstest::rstest]
     #[case("image = \"localhost/a:2\"\n", "image")]
     #[case("env.A = \"1\"\n", "env")]
@@ -184,6 +230,7 @@ mod tests {
     #[case("container.user = { uid = 7, gid = 7 }\n", "container.user")]
     #[case("ingress.port = 8081\n", "ingress.port")]
     #[case("probes.start.path = \"/ready\"\n", "probes.start")]
+    #[case("egress.mode = \"none\"\n", "egress.mode")]
     #[case("state.more.path = \"/more\"\n", "state")]
     #[case("cache.more.path = \"/more\"\n", "cache")]
     #[case("stop.timeout = \"3s\"\n", "stop")]

@@ -8,7 +8,7 @@ use super::check;
 use super::source::Source;
 use super::tables::Sleep;
 use super::wake;
-use super::{Cpus, Period, Problems, Size, WakeMode};
+use super::{Cpus, Egress, Period, Problems, Size, WakeMode};
 
 /// A plan: a name and the limits that its tenants get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,9 @@ pub struct Plan {
     /// How soon they sleep, where they are not always on.
     #[serde(default)]
     pub sleep: Sleep,
+    /// Where its tenants' agents may go, beside what their template says.
+    #[serde(default)]
+    pub egress: Egress,
     /// The limits.
     pub limits: Limits,
 }
@@ -52,7 +55,7 @@ pub struct Limits {
     pub log_size: Size,
     /// Age of the kept log.
     pub log_retention: Period,
-    /// Bytes that may leave in a month.
+    /// Bytes that may pass the egress door in a month of the calendar (UTC), both directions together.
     pub egress: Size,
     /// How long the state of a terminated tenant is kept.
     pub retention: Period,
@@ -74,6 +77,7 @@ impl Plan {
         source.parse(|plan: &Self| {
             let mut findings = check::name(&plan.name);
             findings.extend(wake::check(&plan.sleep));
+            findings.extend(plan.egress.check());
             findings.extend(check::limits(&plan.limits));
             findings
         })

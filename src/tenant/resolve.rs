@@ -34,6 +34,8 @@ pub fn resolve(
 ) -> Result<ResolvedSpec, Vec<Problem>> {
     let container = spec.container.clone().over(template.container.clone());
     let ingress = spec.ingress.clone().over(template.ingress.clone());
+    let of_plan = plan.egress.clone().over(template.egress.clone());
+    let egress = spec.egress.clone().over(of_plan);
     let probes = spec.probes.clone().over(template.probes.clone());
     let state = spec.state.clone().over(template.state.clone());
     let cache = spec.cache.clone().over(template.cache.clone());
@@ -48,6 +50,7 @@ pub fn resolve(
         secrets: &secrets,
         container: &container,
         ingress: &ingress,
+        egress: &egress,
         probes: &probes,
         state: &state,
         cache: &cache,
@@ -111,6 +114,7 @@ pub fn resolve(
         port,
         hosts: spec.hosts.clone(),
         loopback_port: spec.loopback_port,
+        egress: egress.resolved(),
         start_probe: StartProbe {
             http: start,
             timeout: probes.start.timeout.unwrap_or(START_TIMEOUT),

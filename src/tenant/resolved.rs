@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{Env, KillMode, User};
 use super::{
-    Capability, HostName, HttpProbe, ImageRef, Limits, Period, QuiesceCalls, ResolvedSecret,
-    SecretName, Size, SleepTimes, StateMount, TenantId, WakeMode,
+    Capability, EgressPolicy, HttpProbe, ImageRef, Limits, Period, PublicHost, QuiesceCalls,
+    ResolvedSecret, SecretName, Size, SleepTimes, StateMount, TenantId, WakeMode,
 };
 
 /// One tenant, completely described. Made by [`super::resolve`] only, so that its values keep
@@ -62,10 +62,13 @@ pub struct ResolvedSpec {
     pub port: u16,
     /// Host names beside the one below the node's domain.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub hosts: BTreeSet<HostName>,
+    pub hosts: BTreeSet<PublicHost>,
     /// TCP port on the host's own 127.0.0.1 that leads to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loopback_port: Option<u16>,
+    /// Where the agent may go.
+    #[serde(default)]
+    pub egress: EgressPolicy,
     /// Says when a start is done.
     pub start_probe: StartProbe,
     /// Says whether the agent is alive.

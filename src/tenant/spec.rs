@@ -10,7 +10,7 @@ use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Sleep, Stop};
 use super::wake;
-use super::{HostName, ImageRef, Problems, Secrets, TenantId, WakeMode};
+use super::{Egress, ImageRef, Problems, PublicHost, Secrets, TenantId, WakeMode};
 
 /// One tenant, as its operator wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +36,7 @@ pub struct Spec {
     pub sleep: Sleep,
     /// Host names under which the public finds it, beside the one below the node's domain.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub hosts: BTreeSet<HostName>,
+    pub hosts: BTreeSet<PublicHost>,
     /// A port of this host's loopback, 1024 or higher, that leads to the agent as well: for proxies that cannot speak
     /// to a Unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +54,9 @@ pub struct Spec {
     /// How requests reach the agent.
     #[serde(default)]
     pub ingress: Ingress,
+    /// Where the agent may go.
+    #[serde(default)]
+    pub egress: Egress,
     /// HTTP requests whose answers say how the agent is.
     #[serde(default)]
     pub probes: Probes,
@@ -93,6 +96,7 @@ impl Spec {
                 secrets: &spec.secrets,
                 container: &spec.container,
                 ingress: &spec.ingress,
+                egress: &spec.egress,
                 probes: &spec.probes,
                 state: &spec.state,
                 cache: &spec.cache,

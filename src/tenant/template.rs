@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
-use super::{ImageRef, Problems, Secrets};
+use super::{Egress, ImageRef, Problems, Secrets};
 
 /// A kind of agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct Template {
     /// How requests reach the agent.
     #[serde(default)]
     pub ingress: Ingress,
+    /// Where the agent may go.
+    #[serde(default)]
+    pub egress: Egress,
     /// HTTP requests whose answers say how the agent is.
     #[serde(default)]
     pub probes: Probes,
@@ -63,6 +66,7 @@ impl Template {
                 secrets: &template.secrets,
                 container: &template.container,
                 ingress: &template.ingress,
+                egress: &template.egress,
                 probes: &template.probes,
                 state: &template.state,
                 cache: &template.cache,

@@ -122,7 +122,8 @@ const TABLE: &[(&str, &[Drill])] = &[
 ];
 
 /// Points that need no tenant that runs: `tests/repository/crash.rs` drills them, `protect::trust_tests` the last one,
-/// `protect::trust_tests::rebuild` those of a rebuilt node, and `first_boot`, `front` and `wake` those of theirs.
+/// `gateway::egress::crash_tests` those of an egress door, `protect::trust_tests::rebuild` those of a rebuilt node, and
+/// `first_boot`, `front` and `wake` those of theirs.
 const IN_OTHER_TESTS: &[&str] = &[
     "adopt.emptied",
     "bootstrap.enabled",
@@ -130,6 +131,8 @@ const IN_OTHER_TESTS: &[&str] = &[
     "bootstrap.secrets-gone",
     "bootstrap.set-up",
     "bootstrap.tenants-back",
+    "egress.counted",
+    "egress.named",
     "front.kept",
     "front.linked",
     "front.loaded",

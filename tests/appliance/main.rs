@@ -11,6 +11,7 @@ mod docs;
 mod doors;
 mod drift;
 mod drill;
+mod egress;
 mod endings;
 mod environment;
 mod exec;

@@ -23,10 +23,10 @@ use crate::reconcile::Engine;
 use crate::tenant::TenantId;
 
 /// Lines that a log begins with when none are asked for.
-const LINES: usize = 100;
+pub(super) const LINES: usize = 100;
 
 /// Most lines that a log begins with.
-const MOST_LINES: usize = 100_000;
+pub(super) const MOST_LINES: usize = 100_000;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<Arc<Engine>> {
@@ -58,12 +58,12 @@ impl From<Entry> for LogLine {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct LogParams {
+pub(super) struct LogParams {
     /// How many lines to begin with, the last ones; 100 when not given.
-    lines: Option<usize>,
+    pub(super) lines: Option<usize>,
     /// Go on with new lines as they come.
     #[serde(default)]
-    follow: bool,
+    pub(super) follow: bool,
 }
 
 /// Read a tenant's log: one JSON document a line.
@@ -86,7 +86,7 @@ async fn logs(
     };
     if params.follow {
         let follow = journal::follow(&query).map_err(|error| unreadable(&error))?;
-        return Ok(lines(followed(follow)));
+        return Ok(lines(followed(follow).map(LogLine::from)));
     }
     let entries = journal::read(&query)
         .await
@@ -94,15 +94,15 @@ async fn logs(
     Ok(lines(stream::iter(entries.into_iter().map(LogLine::from))))
 }
 
-fn unreadable(error: &JournalError) -> Problem {
+pub(super) fn unreadable(error: &JournalError) -> Problem {
     Problem::of("host-unusable", StatusCode::SERVICE_UNAVAILABLE, error)
 }
 
 /// Entries as they come. Dropping the stream drops the reader, and that ends journalctl.
-fn followed(follow: Follow) -> impl Stream<Item = LogLine> {
+pub(super) fn followed(follow: Follow) -> impl Stream<Item = Entry> {
     stream::unfold(follow, |mut follow| async move {
         match follow.next().await {
-            Ok(entry) => Some((LogLine::from(entry?), follow)),
+            Ok(entry) => Some((entry?, follow)),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a log broke off");
                 None
@@ -112,7 +112,7 @@ fn followed(follow: Follow) -> impl Stream<Item = LogLine> {
 }
 
 /// An answer that is made line by line, each when the reader has taken the one before.
-fn lines(lines: impl Stream<Item = LogLine> + Send + 'static) -> Response {
+pub(super) fn lines(lines: impl Stream<Item: Serialize> + Send + 'static) -> Response {
     let bytes = lines.map(|line| {
         let mut json = serde_json::to_vec(&line).unwrap_or_default();
         json.push(b'\n');

@@ -2,6 +2,7 @@
 
 pub mod backups;
 pub mod catalog;
+pub mod egress;
 pub mod exec;
 pub mod front;
 pub mod logs;

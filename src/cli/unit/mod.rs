@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod drill;
+mod egress;
 mod erase_log;
 mod protect;
 mod quota;
@@ -68,6 +69,11 @@ pub(super) enum UnitCommand {
     },
     /// Carry connections from the socket on standard input to the agent.
     Ingress {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Carry connections from inside the tenant's namespace to where its policy allows.
+    Egress {
         /// The tenant.
         tenant: TenantId,
     },
@@ -180,6 +186,7 @@ impl UnitCommand {
             | Self::SecretsUp { tenant }
             | Self::SecretsDown { tenant }
             | Self::Ingress { tenant }
+            | Self::Egress { tenant }
             | Self::Wake { tenant }
             | Self::Quota { tenant }
             | Self::EraseLog { tenant }
@@ -207,6 +214,7 @@ impl UnitCommand {
             Self::SecretsUp { tenant } => secrets::up(layout, &tenant),
             Self::SecretsDown { tenant } => secrets::down(layout, &tenant),
             Self::Ingress { tenant: _ } => block_on(carry(layout)),
+            Self::Egress { tenant } => egress::run(layout, &tenant),
             Self::Wake { tenant } => block_on(wake(layout, &tenant)),
             Self::Sleep => block_on(sleep::serve(layout)),
             Self::Thaw { owner, tenant, .. } => thaw(layout, owner, tenant),

@@ -1,6 +1,8 @@
 //! One journal entry, read from a line of `journalctl -o json`.
 //! Lenient: fields may be missing, repeated or not text (systemd.journal-fields(7)).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,7 +24,19 @@ pub struct Entry {
     pub by_manager: bool,
     /// The user, as the host numbers it, of the process that wrote it.
     pub uid: Option<u32>,
+    /// What [`OWN_FIELDS`] it has.
+    pub fields: BTreeMap<&'static str, String>,
 }
+
+/// Fields that tenantd's own processes give their entries, beside the text.
+pub const OWN_FIELDS: [&str; 6] = [
+    "DECISION",
+    "BY",
+    "DESTINATION",
+    "ADDRESS",
+    "CODE",
+    "REPORTED",
+];
 
 #[derive(Deserialize)]
 struct Line {
@@ -40,9 +54,11 @@ struct Line {
     unit: Value,
     #[serde(rename = "_UID", default)]
     uid: Value,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
-/// The fields asked of journalctl; it always adds cursor and timestamps.
+/// The fields asked of journalctl, beside [`OWN_FIELDS`]; it always adds cursor and timestamps.
 pub(super) const FIELDS: &str = "MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,_UID";
 
 impl Entry {
@@ -58,6 +74,10 @@ impl Entry {
             by_manager: text(&line.about).is_some(),
             uid: text(&line.uid).and_then(|uid| uid.parse().ok()),
             unit: text(&line.about).or_else(|| text(&line.unit)),
+            fields: OWN_FIELDS
+                .into_iter()
+                .filter_map(|name| Some((name, text(line.others.get(name)?)?)))
+                .collect(),
         })
     }
 }

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use super::process::{self, ProcessError};
 
-pub use entry::Entry;
+pub use entry::{Entry, OWN_FIELDS};
 
 /// Longest journal entry that is read, as JSON; longer ones are skipped.
 const LINE_LIMIT: u64 = 1024 * 1024;
@@ -36,6 +36,8 @@ pub struct Query {
     pub since: Option<Timestamp>,
     /// At most this many entries: the last ones, or the first after `after`.
     pub lines: Option<usize>,
+    /// Only entries with one of these, such as `DECISION=refused` (journalctl(1), matches of one field).
+    pub matches: Vec<&'static str>,
 }
 
 impl Query {
@@ -51,7 +53,7 @@ impl Query {
     fn arguments(&self, follow: bool) -> Vec<String> {
         let mut arguments = vec![
             "--output=json".to_owned(),
-            format!("--output-fields={}", entry::FIELDS),
+            format!("--output-fields={},{}", entry::FIELDS, OWN_FIELDS.join(",")),
             "--no-pager".to_owned(),
             "--quiet".to_owned(),
             "--all".to_owned(),
@@ -81,6 +83,7 @@ impl Query {
         if follow {
             arguments.push("--follow".to_owned());
         }
+        arguments.extend(self.matches.iter().map(ToString::to_string));
         arguments
     }
 }
@@ -185,6 +188,7 @@ mod tests {
             after: Some("s=1".to_owned()),
             since: Some("2026-11-21T10:00:00.25Z".parse().unwrap()),
             lines: Some(100),
+            matches: vec!["CODE=port"],
         };
         assert_eq!(
             query.arguments(false)[5..],
@@ -193,7 +197,8 @@ mod tests {
                 "--namespace=+tenant-a",
                 "--since=@1795255200.250000",
                 "--after-cursor=s=1",
-                "--lines=+100"
+                "--lines=+100",
+                "CODE=port"
             ]
         );
         assert_eq!(

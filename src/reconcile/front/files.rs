@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::host::dirs;
 use crate::host::files::{self, FileError};
 use crate::layout::Layout;
-use crate::tenant::{HostName, TenantId};
+use crate::tenant::{PublicHost, TenantId};
 
 /// Most of a configuration that is read back.
 const LIMIT: u64 = 1024 * 1024;
@@ -17,7 +17,7 @@ const LIMIT: u64 = 1024 * 1024;
 /// Makes every host lead to its tenant's ingress socket, and no other anywhere.
 pub(super) fn link(
     layout: &Layout,
-    by_host: &BTreeMap<HostName, TenantId>,
+    by_host: &BTreeMap<PublicHost, TenantId>,
 ) -> Result<(), FileError> {
     let directory = layout.front_hosts_dir();
     // Whoever finds them must be able to pass; what they lead to is guarded by itself.
@@ -25,7 +25,7 @@ pub(super) fn link(
     for name in names(&directory)? {
         let is_known = name
             .parse()
-            .is_ok_and(|host: HostName| by_host.contains_key(&host) && host.as_str() == name);
+            .is_ok_and(|host: PublicHost| by_host.contains_key(&host) && host.as_str() == name);
         if !is_known {
             files::remove(&directory.join(&name))?;
             tracing::info!(host = name, "is known no more");
@@ -84,7 +84,7 @@ mod tests {
         (guard, Layout::rooted(root))
     }
 
-    fn hosts(pairs: &[(&str, &str)]) -> BTreeMap<HostName, TenantId> {
+    fn hosts(pairs: &[(&str, &str)]) -> BTreeMap<PublicHost, TenantId> {
         let pair = |(host, tenant): &(&str, &str)| (host.parse().unwrap(), tenant.parse().unwrap());
         pairs.iter().map(pair).collect()
     }
