@@ -75,7 +75,7 @@ impl Lines {
     /// # Errors
     /// They cannot be written; the old ones are there still.
     pub fn replace(&mut self, lines: &[String]) -> Result<(), FileError> {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
         files::write(&self.path, text.as_bytes(), 0o600)?;
         self.file = append(&self.path)?;
         self.count = lines.len();
@@ -85,7 +85,7 @@ impl Lines {
 
     /// A file to which nothing can be added.
     #[cfg(test)]
-    pub fn read_only(path: &Utf8Path) -> Self {
+    pub(crate) fn read_only(path: &Utf8Path) -> Self {
         std::fs::write(path, "").unwrap();
         Self {
             path: path.to_owned(),

@@ -27,7 +27,7 @@ impl Engine {
             let stored = self.stored(&row).await?;
             let spec = stored.map(|stored| stored.revision.resolved);
             let layout = self.layout.clone();
-            let look = move || report(&layout, row.id, spec.as_ref(), month);
+            let look = move || report(&layout, &row.id, spec.as_ref(), month);
             reports.push(blocking(look).await?);
         }
         Ok(reports)
@@ -76,11 +76,11 @@ impl Engine {
 
 fn report(
     layout: &Layout,
-    tenant: TenantId,
+    tenant: &TenantId,
     spec: Option<&ResolvedSpec>,
     month: Month,
 ) -> Result<EgressReport, OperationError> {
-    let usage = Usage::read(&layout.egress_state_dir(&tenant), month)?;
+    let usage = Usage::read(&layout.egress_state_dir(tenant), month)?;
     let policy = spec.map(|spec| spec.egress.clone()).unwrap_or_default();
     Ok(EgressReport {
         tenant: tenant.to_string(),

@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(memory.note_egress(begin, first), Some(Duration::ZERO));
         assert_eq!(
             memory.note_egress(after(60), first),
-            Some(Duration::from_secs(60))
+            Some(Duration::from_mins(1))
         );
         // The clock was set back.
         let second = written("2020-01-01T00:00:00Z");

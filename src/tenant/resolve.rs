@@ -119,11 +119,7 @@ pub fn resolve(
             http: start,
             timeout: probes.start.timeout.unwrap_or(START_TIMEOUT),
         },
-        live_probe: http(&probes.live).map(|http| LiveProbe {
-            http,
-            interval: probes.live.interval.unwrap_or(LIVE_INTERVAL),
-            timeout: probes.live.timeout.unwrap_or(LIVE_TIMEOUT),
-        }),
+        live_probe: live(&probes.live),
         idle_probe: http(&probes.idle),
         state: named(state),
         cache: named(cache),
@@ -209,6 +205,14 @@ fn http(probe: &Probe) -> Option<HttpProbe> {
     probe.path.clone().map(|path| HttpProbe {
         path,
         json: probe.json.unwrap_or(false),
+    })
+}
+
+fn live(probe: &Probe) -> Option<LiveProbe> {
+    http(probe).map(|http| LiveProbe {
+        http,
+        interval: probe.interval.unwrap_or(LIVE_INTERVAL),
+        timeout: probe.timeout.unwrap_or(LIVE_TIMEOUT),
     })
 }
 

@@ -1,6 +1,8 @@
 //! The egress door in a real tenant's namespace, before an Internet that is another namespace of the machine: what the
 //! policy allows gets out by each of the three ways in, and no attack does.
 
+mod clients;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
@@ -27,12 +29,12 @@ fn connect_the_host(host: &Host<'_>) -> anyhow::Result<()> {
     machine.write("/root/careless_proxy.py", CARELESS_PROXY)?;
     machine.write("/root/attacks.py", ATTACKS)?;
     machine.script(&format!(
-        r#"cd /root
+        r"cd /root
            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
-             -keyout ca.key -out ca.pem 2>/dev/null
+             -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.pem 2>/dev/null
            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=good.test \
              -keyout server.key -out server.csr 2>/dev/null
-           printf 'subjectAltName=DNS:good.test,DNS:*.good.test,DNS:evil.test,DNS:home.test\n' >san
+           printf 'subjectAltName=DNS:good.test,DNS:*.good.test,DNS:evil.test,DNS:home.test\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n' >san
            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
              -extfile san -out server.pem 2>/dev/null
            chmod 644 ca.pem
@@ -52,7 +54,7 @@ fn connect_the_host(host: &Host<'_>) -> anyhow::Result<()> {
            systemd-run --quiet --unit=hosts-service python3 -m http.server --protocol HTTP/1.1 --directory /root/web 80
            rm -f /etc/resolv.conf
            printf 'nameserver 93.184.215.53\noptions timeout:1 attempts:2\n' >/etc/resolv.conf
-           sed -i 's/^hosts:.*/hosts: files dns/' /etc/nsswitch.conf"#
+           sed -i 's/^hosts:.*/hosts: files dns/' /etc/nsswitch.conf"
     ))?;
     for url in ["http://good.test/", "http://127.0.0.1/"] {
         machine.wait_for(["curl", "-fsS", "--max-time", "5", url], LIMIT)?;
@@ -146,7 +148,7 @@ fn no_attack_from_inside_a_tenant_gets_out_or_in() {
             ensure!(log.contains(said), "{said:?} is not in {log}");
         }
         a_flood_is_bounded(host)
-    })
+    });
 }
 
 /// Connections that say nothing and names without end cost the door little, and others nothing.
@@ -250,6 +252,12 @@ fn a_tenant_gets_out_by_three_ways_as_far_as_its_policy_says() {
             &format!("{CURL} https://evil.test/"),
             "Could not resolve host",
         )?;
+        expect(
+            host,
+            "openssl s_client -brief -verify_return_error -CAfile /root/ca.pem -servername good.test \
+             -connect good.test:443 </dev/null",
+            "Verification: OK",
+        )?;
 
         addresses_outlive_the_door(host)?;
         a_change_cuts_what_it_forbids(host)?;
@@ -292,7 +300,7 @@ fn a_tenant_gets_out_by_three_ways_as_far_as_its_policy_says() {
         let cycles = host.machine.journal(["--quiet"])?;
         ensure!(!cycles.contains("ordering cycle"));
         Ok(())
-    })
+    });
 }
 
 /// The address that stood for a name stands for it after the door was killed.

@@ -220,3 +220,60 @@ impl Drop for Open {
         self.list.lock().remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::OnceLock;
+
+    use async_trait::async_trait;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::gateway::egress::Destinations;
+    use crate::tenant::{EgressMode, EgressPolicy};
+
+    fn judge(mode: EgressMode) -> Judge {
+        let policy = EgressPolicy {
+            mode,
+            ..EgressPolicy::default()
+        };
+        Judge::new(policy, BTreeSet::new())
+    }
+
+    /// While it connects, another policy is installed.
+    #[derive(Debug)]
+    struct Meanwhile(Arc<OnceLock<Arc<Door>>>);
+
+    #[async_trait]
+    impl Outside for Meanwhile {
+        async fn lookup(&self, _: &HostName) -> io::Result<Vec<IpAddr>> {
+            Ok(vec!["93.184.215.14".parse().unwrap()])
+        }
+
+        async fn connect(&self, _: SocketAddr) -> io::Result<TcpStream> {
+            self.0.get().unwrap().change(judge(EgressMode::Allowlist));
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            TcpStream::connect(listener.local_addr()?).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_comes_while_a_connection_is_made_counts() {
+        let place = Arc::new(OnceLock::new());
+        let door = Arc::new(Door::new(
+            judge(EgressMode::Open),
+            Box::new(Meanwhile(Arc::clone(&place))),
+            Meter::new(u64::MAX, Destinations::new()),
+        ));
+        place.set(Arc::clone(&door)).unwrap();
+        let goal = Goal::Name("a.example".parse().unwrap(), 443);
+        let reached = door.reach(By::Connect, goal).await.map(drop);
+        assert!(
+            matches!(reached, Err(Unreached::Refused(Refusal::NotListed))),
+            "{reached:?}"
+        );
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http_body_util::BodyExt as _;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, VIA};
@@ -191,7 +191,7 @@ impl Web {
             _ => strip(response.headers_mut()),
         }
         response.headers_mut().append(VIA, PSEUDONYM);
-        Ok(response.map(|body| body.boxed()))
+        Ok(response.map(BodyExt::boxed))
     }
 
     /// Sends a request, by the connection of the last one if its server has not closed it meanwhile.

@@ -1,6 +1,8 @@
 """The Internet of a test: a name server, web servers with and without TLS, and an echo over UDP, at every address of a
 namespace. Names lead where attackers would have them lead."""
 
+import base64
+import hashlib
 import itertools
 import socket
 import socketserver
@@ -91,6 +93,8 @@ class Web(BaseHTTPRequestHandler):
             return self.say(200, "x" * int(self.path.rsplit("/", 1)[1]))
         if self.headers.get("upgrade") == "echo":
             return self.echo()
+        if self.headers.get("upgrade") == "websocket":
+            return self.web_socket()
         self.say(200, f"{self.connection.getsockname()[0]} {self.headers.get('host')}\n")
 
     def do_POST(self):
@@ -108,6 +112,21 @@ class Web(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
         while data := self.connection.recv(4096):
             self.connection.sendall(data)
+
+    def web_socket(self):
+        """Says each short message back (RFC 6455, sections 4.2.2 and 5.2)."""
+        self.close_connection = True
+        key = self.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        head = "HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        self.wfile.write(f"{head}sec-websocket-accept: {accept}\r\n\r\n".encode())
+        while head := self.rfile.read(2):
+            mask = self.rfile.read(4)
+            masked = self.rfile.read(head[1] & 0x7F)
+            data = bytes(byte ^ mask[at % 4] for at, byte in enumerate(masked))
+            self.wfile.write(bytes([head[0], len(data)]) + data)
+            if head[0] & 0xF == 8:
+                return
 
     def say(self, status, text, **headers):
         self.send_response(status)
