@@ -100,6 +100,7 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     tokio::spawn(front::watch(Arc::clone(&engine)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let router = api::router(Arc::clone(&engine));
+    tokio::spawn(api::tcp::watch(Arc::clone(&engine), router.clone()));
     let serving = tokio::spawn(api::server::serve(listener, router, async {
         // A dropped sender means the end as well.
         let _ = stopped.await;

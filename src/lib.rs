@@ -4,6 +4,7 @@
 //! Deciding is pure and lives in [`tenant`], [`quadlet`] and [`reconcile`];
 //! everything that touches the world lives in [`host`], [`object_store`] and [`state`].
 
+pub mod access;
 pub mod api;
 pub mod backup;
 pub mod cli;

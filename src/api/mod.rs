@@ -1,4 +1,4 @@
-//! The HTTP API on a Unix socket: routes, authentication, events, `OpenAPI`.
+//! The HTTP API, on a Unix socket and where asked for over TCP: routes, authentication, events, `OpenAPI`.
 //! It translates requests into operations and never touches the host itself.
 
 mod auth;
@@ -6,12 +6,15 @@ mod egress;
 mod error;
 mod evidence;
 pub mod frames;
+mod owner;
 mod precondition;
 mod problem;
 mod resources;
 mod routes;
 pub mod server;
 mod sleep;
+pub mod tcp;
+mod tls;
 mod usage;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ pub use routes::front::SnippetText;
 pub use routes::logs::LogLine;
 pub use routes::node::{ReloadReport, Version};
 pub use routes::secrets::{SecretChange, SecretDetail, SecretRevealed, SecretVersionDetail};
+pub use routes::tokens::{TokenDetail, TokenMade, TokenRequest};
 pub use sleep::{SleepSummary, SleepTier};
 pub use usage::{Promised, StorageUsage, TenantUsage, UsageReport};
 
@@ -58,12 +62,14 @@ fn routes() -> OpenApiRouter<Arc<Engine>> {
         .merge(routes::operations::router())
         .merge(routes::node::router())
         .merge(routes::catalog::router())
+        .merge(routes::tokens::router())
 }
 
-/// The router of all routes.
+/// The router of all routes, behind the guard that knows who may ask for what.
 pub fn router(engine: Arc<Engine>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = Arc::new(document);
+    let guard = auth::Guard::new(engine.database.clone());
     router
         .route(
             "/v1/openapi.json",
@@ -73,6 +79,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
             }),
         )
         .fallback(error::no_route)
+        .layer(axum::middleware::from_fn_with_state(guard, auth::guard))
         .with_state(engine)
 }
 

@@ -110,6 +110,21 @@ pub struct TenantDetail {
     pub transitions: Vec<TransitionLine>,
 }
 
+impl TenantDetail {
+    /// What its owner is shown: nothing of the host that it is on.
+    #[must_use]
+    pub fn without_the_host(self) -> Self {
+        Self {
+            source: None,
+            ingress_socket: String::new(),
+            state_directory: String::new(),
+            first_uid: 0,
+            units: BTreeMap::new(),
+            ..self
+        }
+    }
+}
+
 /// One change of a tenant's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

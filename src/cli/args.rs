@@ -9,6 +9,7 @@ mod release;
 mod sleep;
 mod store;
 mod tenant;
+mod token;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
@@ -21,6 +22,7 @@ pub use release::*;
 pub use sleep::*;
 pub use store::*;
 pub use tenant::*;
+pub use token::*;
 
 use super::attempt::Which;
 use super::generate::GenerateCommand;
@@ -210,6 +212,16 @@ pub enum Command {
     Secret {
         #[command(subcommand)]
         command: SecretCommand,
+    },
+    /// Let others ask this daemon over TCP, each with a token of their own and for what its scope allows.
+    ///
+    /// Over the Unix socket nobody needs one. `[api]` in node.toml says where the daemon listens beside it.
+    #[command(after_help = "Examples:\n  \
+                            tenantd token create --name phone --scope tenant:acme > acme.token\n  \
+                            tenantd token list\n  tenantd token revoke 0123456789ab")]
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// Remove tenants from this host; `reclaim` takes it back until their plans' retention is over.
     ///

@@ -44,6 +44,7 @@ mod sleep;
 mod table;
 mod tenants;
 mod terminal;
+mod token;
 mod top;
 mod transfer;
 mod unit;
@@ -165,6 +166,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Secret { command } => {
             secret::run(client, console, &Layout::default(), command).await
         }
+        Command::Token { command } => token::run(client, console, command).await,
         Command::Remove(args) => life::remove(client, console, args).await,
         Command::Reclaim(tenants) => all(Verb::Reclaim, tenants).await,
         Command::Front(args) => front::run(client, console, args).await,

@@ -178,6 +178,7 @@ pub fn init(
         allow_missing_controllers: request.allow_missing_controllers,
         shutdown_budget_seconds: super::settings::SHUTDOWN_BUDGET_SECONDS,
         store: request.store.clone(),
+        api: super::ApiSettings::default(),
         backup: BackupSettings::default(),
         restore: RestoreSettings::default(),
         capacity: super::CapacitySettings::default(),

@@ -1,6 +1,7 @@
 //! The host itself: `node.toml`, its keys, `init`, `doctor`, and its first boot.
 //! It never decides anything about a tenant.
 
+mod api_settings;
 mod backup_settings;
 mod bootstrap;
 pub mod capacity;
@@ -19,6 +20,7 @@ mod secret_settings;
 mod settings;
 mod update_settings;
 
+pub use api_settings::{ApiSettings, TlsFiles};
 pub use backup_settings::BackupSettings;
 pub use bootstrap::{AfterRestore, Bootstrap};
 pub use capacity::{CapacitySettings, OnOvercommit};

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::api_settings::ApiSettings;
 use super::backup_settings::BackupSettings;
 use super::capacity::CapacitySettings;
 use super::failure_settings::FailureSettings;
@@ -31,6 +32,9 @@ pub struct NodeSettings {
     /// Where snapshots are kept.
     #[serde(default)]
     pub store: StoreSettings,
+    /// Where the API is beside its Unix socket.
+    #[serde(default)]
+    pub api: ApiSettings,
     /// How often snapshots are made.
     #[serde(default)]
     pub backup: BackupSettings,
@@ -265,6 +269,14 @@ pub enum SettingsError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// The API could not be served so.
+    #[error("{path}: [api] cannot be used: {fault}")]
+    Api {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// systemd could not keep such an interval.
     #[error("{path}: [backup] cannot be used: {fault}")]
     Backup {
@@ -306,6 +318,10 @@ impl NodeSettings {
         })?;
         if settings.keys.recipients.is_empty() {
             return Err(SettingsError::NoRecipient { path: path.clone() });
+        }
+        if let Some(fault) = settings.api.fault() {
+            let path = path.clone();
+            return Err(SettingsError::Api { path, fault });
         }
         if let Some(fault) = settings.backup.fault() {
             let path = path.clone();
@@ -382,6 +398,7 @@ impl NodeSettings {
              # How often snapshots are made, from 5min to 1d; what has not changed is not stored again.\n\
              [backup]\n\
              {backup}\
+             {api}\
              {restore}\
              {failure}\
              {front}\
@@ -407,6 +424,7 @@ impl NodeSettings {
             budget = self.shutdown_budget_seconds,
             backup = self.backup.to_toml(),
             capacity = self.capacity.to_toml(),
+            api = self.api.to_toml(),
             restore = self.restore.to_toml(),
             failure = self.failure.to_toml(),
             front = self.front.to_toml(),
@@ -441,6 +459,13 @@ mod tests {
                 credentials: Some("/etc/tenantd/s3".into()),
                 upload_limit: Some("20MiB/s".to_owned()),
                 concurrency: Some(8),
+            },
+            api: ApiSettings {
+                listen: Some("192.0.2.1:7443".parse().unwrap()),
+                tls: Some(super::super::TlsFiles {
+                    cert: "/etc/tenantd/api.crt".into(),
+                    key: "/etc/tenantd/api.key".into(),
+                }),
             },
             backup: BackupSettings {
                 interval: "15min".parse().unwrap(),

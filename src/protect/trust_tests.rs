@@ -82,6 +82,7 @@ impl Operator {
                 url: format!("dir:{}", self.store()),
                 ..StoreSettings::default()
             },
+            api: crate::node::ApiSettings::default(),
             backup: BackupSettings::default(),
             front: crate::node::FrontSettings::default(),
             restore: RestoreSettings::default(),

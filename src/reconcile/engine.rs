@@ -53,6 +53,8 @@ pub struct Engine {
     pub(super) trials_changed: tokio::sync::Notify,
     /// Something has happened that may concern the front.
     pub(super) front_changed: tokio::sync::Notify,
+    /// Settings were read again: `[api]` may say something else.
+    pub api_changed: tokio::sync::Notify,
     /// What is remembered of the front.
     pub(super) front: Mutex<super::front::Remembered>,
     settings: RwLock<Arc<NodeSettings>>,
@@ -100,6 +102,7 @@ impl Engine {
             progress: Progress::default(),
             trials_changed: tokio::sync::Notify::new(),
             front_changed: tokio::sync::Notify::new(),
+            api_changed: tokio::sync::Notify::new(),
             front: Mutex::default(),
             settings: RwLock::new(Arc::new(settings)),
             catalog: RwLock::new(Arc::new(catalog)),
@@ -129,6 +132,7 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
         self.front_changed.notify_one();
+        self.api_changed.notify_one();
     }
 
     /// What was last heard of a tenant's agent.

@@ -1,4 +1,4 @@
-//! The state database (`SQLite`): tenants, revisions, operations, audit.
+//! The state database (`SQLite`): tenants, revisions, operations, audit, tokens.
 //! It stores and finds; what a row means is decided elsewhere.
 //!
 //! One file, written by the daemon alone, on one thread of its own: a call waits for
@@ -19,6 +19,7 @@ mod revisions;
 mod schema;
 mod tenant_changes;
 mod tenants;
+mod tokens;
 mod transitions;
 mod trials;
 
@@ -32,5 +33,6 @@ pub use overview::Overview;
 pub use restored::{limits_in, put_off_erasures};
 pub use revisions::{MadeRevision, StoredRevision};
 pub use tenants::{TenantRow, Wanted};
+pub use tokens::TokenRow;
 pub use transitions::{Goal, Transition, Why};
 pub use trials::Trial;

@@ -109,4 +109,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE trials ADD COLUMN cause TEXT;
     ALTER TABLE endings ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0;
 ",
+    // API tokens, by the hash of their text.
+    "
+    CREATE TABLE tokens (
+        hash       TEXT PRIMARY KEY,
+        id         TEXT NOT NULL UNIQUE,
+        name       TEXT NOT NULL,
+        scope      TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        expires_at TEXT,
+        last_used  TEXT
+    ) STRICT;
+",
 ];

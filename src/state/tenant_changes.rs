@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::id_ranges::next_range;
 use super::tenants::{TenantRow, Wanted, find};
 use super::{AuditEntry, Database, StateError, audit};
+use crate::access::Scope;
 use crate::tenant::{TenantId, TenantState};
 
 impl Database {
@@ -146,6 +147,13 @@ impl Database {
                     )
                     .map_err(failed())?;
             }
+            // Whoever gets the name later is somebody else.
+            transaction
+                .execute(
+                    "DELETE FROM tokens WHERE scope = ?1",
+                    [Scope::Tenant(id.clone()).to_string()],
+                )
+                .map_err(failed())?;
             if gone > 0 {
                 audit::insert(
                     &transaction,

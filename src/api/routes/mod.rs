@@ -11,4 +11,5 @@ pub mod operations;
 pub mod revisions;
 pub mod secrets;
 pub mod tenants;
+pub mod tokens;
 pub mod usage;

@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use crate::api::Problem;
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
+use crate::api::precondition::IfRevision;
 use crate::host::credentials::SecretValue;
 use crate::reconcile::{ApplyJob, Engine};
 use crate::state::{Operation, OperationKind};
@@ -111,9 +112,10 @@ async fn list_all(State(engine): State<Arc<Engine>>) -> ApiResult<Json<Vec<Secre
     params(("tenant" = String, Path)), responses((status = 200, body = Vec<SecretDetail>)))]
 async fn list(
     State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
 ) -> ApiResult<Json<Vec<SecretDetail>>> {
-    Ok(Json(engine.secrets(Some(&tenant)).await?))
+    Ok(Json(shown(&peer, engine.secrets(Some(&tenant)).await?)))
 }
 
 /// Give a secret a new value: the body's bytes as they are, 1 to 65536. The tenant need not be there yet.
@@ -133,7 +135,7 @@ async fn set(
     let secret = engine
         .set_secret(&tenant, &name, value(body), &actor)
         .await?;
-    changed(&engine, tenant, secret, params, actor).await
+    changed(&engine, tenant, secret, params, &peer).await
 }
 
 /// Give a secret another value: made or asked for once more where it is generated or a reference, else the body's.
@@ -152,7 +154,7 @@ async fn rotate(
     let actor = peer.actor();
     let given = (!body.is_empty()).then(|| value(body));
     let secret = engine.rotate_secret(&tenant, &name, given, &actor).await?;
-    changed(&engine, tenant, secret, params, actor).await
+    changed(&engine, tenant, secret, params, &peer).await
 }
 
 /// Remove a secret with all its versions.
@@ -166,7 +168,7 @@ async fn remove(
     Path((tenant, name)): Path<(TenantId, SecretName)>,
 ) -> ApiResult<Json<Vec<SecretDetail>>> {
     engine.remove_secret(&tenant, &name, &peer.actor()).await?;
-    Ok(Json(engine.secrets(Some(&tenant)).await?))
+    Ok(Json(shown(&peer, engine.secrets(Some(&tenant)).await?)))
 }
 
 /// Record that root is about to read a value on the host, and say which version is in use. The value is not sent.
@@ -183,6 +185,17 @@ async fn reveal(
     Ok((StatusCode::OK, Json(revealed)))
 }
 
+/// Secrets as `peer` may see them: where the host asks for a value is no business of a tenant's owner.
+fn shown(peer: &Peer, mut secrets: Vec<SecretDetail>) -> Vec<SecretDetail> {
+    if peer.owned().is_some() {
+        let versions = secrets.iter_mut().flat_map(|secret| &mut secret.versions);
+        for version in versions.filter(|version| version.source.contains(':')) {
+            "reference".clone_into(&mut version.source);
+        }
+    }
+    secrets
+}
+
 /// Takes the body over without a copy where nobody else has it.
 fn value(body: Bytes) -> SecretValue {
     SecretBox::new(Box::new(Vec::from(body)))
@@ -194,7 +207,7 @@ async fn changed(
     tenant: TenantId,
     secret: SecretDetail,
     params: ChangeParams,
-    actor: String,
+    peer: &Peer,
 ) -> ApiResult<Json<SecretChange>> {
     let mut operation = None;
     if params.apply
@@ -209,8 +222,13 @@ async fn changed(
             pull: false,
             force: false,
         };
-        let (kind, request) = (OperationKind::Apply, json!(job));
-        operation = Some(engine.submit(kind, Some(tenant), request, actor).await?);
+        // An owner must not undo by it what the operator applies meanwhile.
+        let bound = peer.owned().and(secret.revision);
+        let request = IfRevision(bound).within(json!(job));
+        let kind = OperationKind::Apply;
+        let submitted = engine.submit(kind, Some(tenant), request, peer.actor());
+        operation = Some(submitted.await?);
     }
+    let secret = shown(peer, vec![secret]).remove(0);
     Ok(Json(SecretChange { secret, operation }))
 }

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
+use crate::api::owner;
 use crate::api::precondition::{IfRevision, Queue, etag};
 use crate::api::{
     ApplyPlan, ApplyRequest, Change, Document, Problem, RollbackRequest, SuspendRequest,
@@ -99,9 +100,13 @@ async fn transitions(
               (status = 404, body = Problem)))]
 async fn show(
     State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
 ) -> ApiResult<(HeaderMap, Json<TenantDetail>)> {
-    let detail = engine.show(&tenant).await?;
+    let mut detail = engine.show(&tenant).await?;
+    if peer.owned().is_some() {
+        detail = detail.without_the_host();
+    }
     let tag = etag(detail.summary.revision).map(|tag| (header::ETAG, tag));
     Ok((tag.into_iter().collect(), Json(detail)))
 }
@@ -139,6 +144,7 @@ async fn apply(
     if_revision: IfRevision,
     Json(request): Json<ApplyRequest>,
 ) -> ApiResult<(StatusCode, Json<Vec<ApplyPlan>>)> {
+    let if_revision = owner::bind_apply(&engine.database, &peer, &request, if_revision).await?;
     let specs = resolve_all(&engine.catalog(), &request.documents)?;
     if if_revision.0.is_some() && specs.len() != 1 {
         return Err(Problem::new(
@@ -296,11 +302,13 @@ async fn rollback(
     State(engine): State<Arc<Engine>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
-    condition: Condition,
+    mut condition: Condition,
     Json(request): Json<RollbackRequest>,
 ) -> Accepted {
     let message = request.message.unwrap_or_default();
     let job = settle_rollback(&engine, &tenant, request.to, request.keep_data, message).await?;
+    condition.if_revision =
+        owner::bind_rollback(&engine.database, &peer, job.to, condition.if_revision).await?;
     let kind = OperationKind::Rollback;
     condition
         .submit(&engine, kind, tenant, json!(job), &peer)
