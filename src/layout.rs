@@ -202,7 +202,7 @@ impl Layout {
 
     /// The network namespace of a scratch tenant.
     pub fn drill_netns(&self, tenant: &TenantId) -> Utf8PathBuf {
-        self.at("run/netns").join(UnitNames(tenant).drill())
+        self.netns_dir().join(UnitNames(tenant).drill())
     }
 
     /// The service of a scratch tenant, gone after a reboot.
@@ -377,9 +377,14 @@ impl Layout {
         self.run_dir().join("starts").join(tenant.as_str())
     }
 
+    /// Where `ip netns` and tenantd keep network namespaces: `/run/netns`.
+    pub fn netns_dir(&self) -> Utf8PathBuf {
+        self.at("run/netns")
+    }
+
     /// The tenant's network namespace.
     pub fn netns(&self, tenant: &TenantId) -> Utf8PathBuf {
-        self.at("run/netns").join(format!("tenant-{tenant}"))
+        self.netns_dir().join(format!("tenant-{tenant}"))
     }
 
     /// Where all tenants' Quadlet files are: `/etc/containers/systemd/tenantd`.

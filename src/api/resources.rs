@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::sleep::SleepSummary;
 use super::usage::{Promised, StorageUsage};
+use crate::node::doctor::Fix;
 use crate::protect::{Checks, Kept, Release};
 use crate::state::{Operation, OperationId, Wanted};
 use crate::tenant::FailureCause;
@@ -461,8 +462,14 @@ pub struct CheckResult {
     pub verdict: Verdict,
     /// What was found.
     pub finding: String,
+    /// What goes wrong where a host is not as it should be.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// What to do about it.
     pub remedy: Option<String>,
+    /// What `tenantd doctor --fix` would do about it.
+    #[serde(default)]
+    pub fixes: Vec<Fix>,
 }
 
 /// How a check went.
@@ -471,6 +478,8 @@ pub struct CheckResult {
 pub enum Verdict {
     /// As it should be.
     Ok,
+    /// It could not be looked at.
+    Unknown,
     /// Works, but should be mended.
     Warning,
     /// Tenants will not run well, or at all.

@@ -2,6 +2,7 @@
 //! Every command shows an example; what they do is in the files beside this one.
 
 mod backup;
+mod doctor;
 mod egress;
 mod front;
 mod node;
@@ -15,6 +16,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use backup::*;
+pub use doctor::*;
 pub use egress::*;
 pub use front::*;
 pub use node::*;
@@ -355,9 +357,10 @@ pub enum Command {
     ///
     /// Works without the daemon too, as root: that it does not run is then one of the findings.
     #[command(
-        after_help = "Examples:\n  tenantd doctor\n  tenantd doctor --store\n  \
+        after_help = "Examples:\n  tenantd doctor\n  tenantd doctor --list\n  tenantd doctor --only swap --only disk\n  \
+                            tenantd doctor --fix --dry-run\n  tenantd doctor --store\n  \
                             tenantd doctor --json | jq '.[] | select(.verdict == \"failed\")'\n\n\
-                            Exit codes: 0 no check failed, though some may warn; 1 a check failed; \
+                            Exit codes: 0 no check failed, though some may warn; 1 a check failed, or was not mended; \
                             6 the daemon may not be asked, or is absent and you are not root."
     )]
     Doctor(DoctorArgs),
@@ -382,18 +385,6 @@ pub enum Command {
         #[command(subcommand)]
         command: UnitCommand,
     },
-}
-
-/// What to check.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct DoctorArgs {
-    /// Check the object store instead: what it and this host's key to it can do, and whether that
-    /// key could destroy backups. Stores an object below `tenantd-probe/` and touches no other.
-    #[arg(long)]
-    pub store: bool,
-    /// How to print it.
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// `reload`.

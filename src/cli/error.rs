@@ -16,6 +16,7 @@ use crate::drill::DrillError;
 use crate::host::files::FileError;
 use crate::host::process::ProcessError;
 use crate::host::systemd::SystemdError;
+use crate::node::doctor::mend::MendError;
 use crate::node::ignition::{FirstBootError, PointerError};
 use crate::node::{InitError, NodeKeyError};
 use crate::protect::ProtectError;
@@ -120,6 +121,15 @@ pub enum CliError {
     /// Something that the doctor checked is not as it must be.
     #[error("{0} of the checks failed; what to do is said above")]
     Unfit(usize),
+    /// What the doctor would mend, it could not.
+    #[error("{0} of the repairs failed; why is said above")]
+    Unmended(usize),
+    /// One thing could not be mended.
+    #[error("it was not mended")]
+    Mend(#[source] MendError),
+    /// Only root can change the host.
+    #[error("only root can mend the host: sudo tenantd doctor --fix")]
+    MendingNeedsRoot,
     /// The daemon is absent, and this user cannot look at the host instead.
     #[error(
         "the daemon is absent, and only root can check the host without it: sudo tenantd doctor"
@@ -260,6 +270,9 @@ impl CliError {
             | Self::Unfit(_)
             | Self::NoWayOut(_)
             | Self::SpecNotChanged(..)
+            | Self::Unmended(_)
+            | Self::Mend(_)
+            | Self::MendingNeedsRoot
             | Self::Terminal(_)
             | Self::Session(_)
             | Self::Output(_)

@@ -10,6 +10,7 @@ mod catalog;
 mod client;
 mod confirm;
 mod console;
+mod doctor;
 mod drill;
 mod egress;
 mod error;
@@ -183,7 +184,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
         Command::Templates(args) => catalog::templates(client, console, args).await,
         Command::Plans(args) => catalog::plans(client, console, args).await,
         Command::Status(output) => node::status(client, console, output).await,
-        Command::Doctor(args) => node::doctor(client, console, args).await,
+        Command::Doctor(args) => doctor::run(client, console, args).await,
         Command::Reload(args) => node::reload(client, console, args).await,
         Command::Version(output) => node::version(client, console, output).await,
         // These need no daemon and were run before.

@@ -1,12 +1,12 @@
-//! `status`, `doctor`, `reload`, `version`: the node itself.
+//! `status`, `reload`, `version`: the node itself.
 
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::apply;
-use super::args::{DoctorArgs, Output, ReloadArgs};
+use super::args::{Output, ReloadArgs};
 use super::client::{Client, ClientError};
 use super::console::{Console, Paint};
 use super::error::CliError;
@@ -15,12 +15,8 @@ use super::follow::subject;
 use super::human::age;
 use super::output;
 use super::table::{Table, cell};
-use crate::api::{CheckResult, NodeStatus, ReloadReport, Verdict, Version};
-use crate::daemon;
+use crate::api::{NodeStatus, ReloadReport, Version};
 use crate::host::clock;
-use crate::host::facts::Facts;
-use crate::layout::Layout;
-use crate::node::doctor;
 
 /// `status`.
 pub async fn status(client: &Client, console: Console, output: Output) -> Result<(), CliError> {
@@ -28,48 +24,6 @@ pub async fn status(client: &Client, console: Console, output: Output) -> Result
         shown(&status, clock::now(), console.out)
     })
     .await
-}
-
-/// `doctor`; an error when a check failed. While the daemon does not answer, this process
-/// looks at the host itself.
-pub async fn doctor(client: &Client, console: Console, args: DoctorArgs) -> Result<(), CliError> {
-    let DoctorArgs { store, output } = args;
-    let answer: Result<Value, ClientError> = if store {
-        client.post("/v1/doctor/store", &json!({})).await
-    } else {
-        client.get("/v1/doctor").await
-    };
-    let document = match answer {
-        Ok(document) => document,
-        Err(error) if error.is_absence() => alone(error, store).await?,
-        Err(error) => return Err(error.into()),
-    };
-    let checks: Vec<CheckResult> = output::understood(document.clone())?;
-    if output.json {
-        console.print(&output::json(&document))?;
-    } else {
-        console.print(&examined(&checks, console.out))?;
-    }
-    let failed = checks.iter().filter(|c| c.verdict == Verdict::Failed);
-    match failed.count() {
-        0 => Ok(()),
-        failed => Err(CliError::Unfit(failed)),
-    }
-}
-
-/// What the host shows without the daemon.
-async fn alone(absence: ClientError, store: bool) -> Result<Value, CliError> {
-    let layout = Layout::default();
-    if !Facts::gather(layout.root()).root {
-        return Err(CliError::DoctorNeedsRoot(absence));
-    }
-    let settings = daemon::read_settings(&layout);
-    if store {
-        return Ok(json!(doctor::examine_store(&settings?).await));
-    }
-    let settings = settings.map_err(|error| error.to_string());
-    let checks = doctor::examine_alone(&layout, settings, absence.to_string()).await;
-    Ok(json!(checks))
 }
 
 /// `reload`: follows what is put right and what the specs lead to, and reports those that are
@@ -150,25 +104,6 @@ fn shown(status: &NodeStatus, now: Timestamp, paint: Paint) -> String {
     text
 }
 
-/// One line per check, and below it what to do. A remedy can be long: it has its own line.
-fn examined(checks: &[CheckResult], paint: Paint) -> String {
-    let width = checks.iter().map(|check| check.check.len()).max();
-    let width = width.unwrap_or_default();
-    let mut text = String::new();
-    for check in checks {
-        let verdict = match check.verdict {
-            Verdict::Ok => paint.good("ok     "),
-            Verdict::Warning => paint.warn("warning"),
-            Verdict::Failed => paint.bad("failed "),
-        };
-        let _ = writeln!(text, "{verdict}  {:width$}  {}", check.check, check.finding);
-        if let Some(remedy) = &check.remedy {
-            let _ = writeln!(text, "         {:width$}  remedy: {remedy}", "");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,38 +146,6 @@ mod tests {
         acme     apply      3 min ago  asking the agent
 
         warning: operator's keys on host
-        ");
-    }
-
-    #[test]
-    fn the_doctor_says_what_to_do() {
-        let check = |name: &str, verdict, finding: &str, remedy: Option<&str>| CheckResult {
-            check: name.to_owned(),
-            verdict,
-            finding: finding.to_owned(),
-            remedy: remedy.map(str::to_owned),
-        };
-        let checks = [
-            check("systemd", Verdict::Ok, "257", None),
-            check(
-                "controllers",
-                Verdict::Warning,
-                "no memory controller",
-                Some("boot with cgroup_enable=memory"),
-            ),
-            check(
-                "swap",
-                Verdict::Failed,
-                "/dev/sda2 is not encrypted",
-                Some("use zram"),
-            ),
-        ];
-        insta::assert_snapshot!(examined(&checks, Paint(false)), @r"
-        ok       systemd      257
-        warning  controllers  no memory controller
-                              remedy: boot with cgroup_enable=memory
-        failed   swap         /dev/sda2 is not encrypted
-                              remedy: use zram
         ");
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink as make_symlink};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 
 /// Why a file could not be written, read or renamed.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +122,18 @@ pub fn is_private(path: &Utf8Path) -> Result<bool, FileError> {
     let metadata = fs::metadata(path).map_err(|source| io_error("look at", path, source))?;
     let of_others = metadata.permissions().mode() & 0o077;
     Ok(of_others == 0)
+}
+
+/// Takes every right of group and others away from the directory or file itself; a link is refused.
+pub fn make_private(path: &Utf8Path) -> Result<(), FileError> {
+    let failed = |source| io_error("take access from others to", path, source);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = rustix::fs::openat(CWD, path.as_std_path(), flags, Mode::empty())
+        .map_err(|errno| failed(errno.into()))?
+        .into();
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    file.set_permissions(Permissions::from_mode(mode & 0o7700))
+        .map_err(failed)
 }
 
 /// Makes `link` a symbolic link to `target`, replacing a file or link of that name at once.

@@ -18,6 +18,7 @@ mod restore_settings;
 mod retention;
 mod secret_settings;
 mod settings;
+pub mod subordinate_ids;
 mod update_settings;
 
 pub use api_settings::{ApiSettings, TlsFiles};

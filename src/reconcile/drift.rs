@@ -21,6 +21,35 @@ const ACTOR: &str = "tenantd";
 ///
 /// An agent that systemd has given up stays so: starting it again is the operator's decision.
 pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationError> {
+    let candidates = candidates(engine).await?;
+    let wrong = differing(engine, candidates, |candidate| candidate.down).await;
+    let mut repairs = Vec::new();
+    for tenant in wrong {
+        tracing::warn!(%tenant, "not as recorded; putting it right");
+        let actor = ACTOR.to_owned();
+        let repair = engine
+            .submit(OperationKind::Reconcile, Some(tenant), json!({}), actor)
+            .await?;
+        repairs.push(repair);
+    }
+    Ok(repairs)
+}
+
+/// The tenants whose files are not as recorded, while no operation is at them.
+pub async fn drifted(engine: &Engine) -> Result<Vec<TenantId>, OperationError> {
+    let candidates = candidates(engine).await?;
+    Ok(differing(engine, candidates, |_| false).await)
+}
+
+/// A tenant that should be as recorded.
+struct Candidate {
+    id: TenantId,
+    set: UnitSet,
+    /// Its agent should run and does not.
+    down: bool,
+}
+
+async fn candidates(engine: &Engine) -> Result<Vec<Candidate>, OperationError> {
     let mut candidates = Vec::new();
     for row in engine.database.tenants().await? {
         let Some(number) = row.current_revision else {
@@ -36,33 +65,36 @@ pub async fn repair(engine: &Arc<Engine>) -> Result<Vec<Operation>, OperationErr
         let down = row.wanted == Wanted::Running
             && row.state != TenantState::Failed
             && engine.agent_view(&row.id).active == ActiveState::Inactive;
-        candidates.push((row.id, stored.unit_set, down));
+        candidates.push(Candidate {
+            id: row.id,
+            set: stored.unit_set,
+            down,
+        });
     }
+    Ok(candidates)
+}
+
+/// Those whose files differ, and those that `also` names.
+async fn differing(
+    engine: &Engine,
+    candidates: Vec<Candidate>,
+    also: fn(&Candidate) -> bool,
+) -> Vec<TenantId> {
     let layout = engine.layout.clone();
-    let drifted: Vec<TenantId> = blocking(move || {
+    blocking(move || {
         let unit_dir = UnitDir::read(&layout);
-        let is_as_recorded = |tenant: &TenantId, set: &UnitSet| {
+        let is_as_recorded = |Candidate { id, set, .. }: &Candidate| {
             // What cannot be read is looked at by the operation, which can say why.
             unit_dir.as_ref().is_ok_and(|dir| {
-                dir.drift(&layout, tenant, Some(set))
-                    .is_ok_and(|d| d.is_none())
+                dir.drift(&layout, id, Some(set))
+                    .is_ok_and(|drift| drift.is_none())
             })
         };
         candidates
             .into_iter()
-            .filter(|(tenant, set, down)| *down || !is_as_recorded(tenant, set))
-            .map(|(tenant, ..)| tenant)
+            .filter(|candidate| also(candidate) || !is_as_recorded(candidate))
+            .map(|candidate| candidate.id)
             .collect()
     })
-    .await;
-    let mut repairs = Vec::new();
-    for tenant in drifted {
-        tracing::warn!(%tenant, "not as recorded; putting it right");
-        let actor = ACTOR.to_owned();
-        let repair = engine
-            .submit(OperationKind::Reconcile, Some(tenant), json!({}), actor)
-            .await?;
-        repairs.push(repair);
-    }
-    Ok(repairs)
+    .await
 }

@@ -8,6 +8,7 @@ mod bucket;
 mod crashes;
 mod crowd;
 mod docs;
+mod doctor;
 mod doors;
 mod drift;
 mod drill;

@@ -8,12 +8,15 @@ use std::time::Duration;
 use camino::Utf8Path;
 use jiff::Timestamp;
 
+use super::look::host::HostLook;
+use super::look::units::UnitsLook;
+use super::look::{self, Look};
 use crate::api::TenantUsage;
 use crate::front::FrontReport;
 use crate::host::clock;
 use crate::host::facts::{Facts, SeLinux, systemd_number};
 use crate::host::podman::{self, Podman};
-use crate::host::space::{self, Space};
+use crate::host::space::{self, Inodes, Space};
 use crate::host::systemd::{ActiveState, Systemd};
 use crate::layout::Layout;
 use crate::node::capacity::Commitment;
@@ -25,6 +28,9 @@ use crate::tenant::TenantId;
 /// Longest wait for the store's answer: an S3 store is asked again for longer.
 const STORE_TIME: Duration = Duration::from_secs(20);
 
+/// Longest wait for Podman, which systemd may have to start.
+const PODMAN_TIME: Duration = Duration::from_secs(20);
+
 /// Whom the doctor can ask: all that differs between the daemon's doctor and one without it.
 pub struct Witnesses {
     /// Where things are.
@@ -35,8 +41,12 @@ pub struct Witnesses {
     pub systemd: Option<Systemd>,
     /// The node's settings, or why there are none.
     pub settings: Result<Arc<NodeSettings>, String>,
-    /// The tenants of this host.
+    /// The tenants of this host that are not terminated.
     pub tenants: Vec<TenantId>,
+    /// All tenants that are recorded.
+    pub recorded: Vec<TenantId>,
+    /// Those whose units are not as recorded, or why that is not known.
+    pub drifted: Look<Vec<String>>,
     /// What they use; nothing without the daemon, which knows their plans.
     pub storage: Vec<TenantUsage>,
     /// What their plans promise of this host, likewise.
@@ -78,6 +88,12 @@ pub struct Evidence {
     pub reflink: bool,
     /// The room of the data directory's file system; none before there is such a directory.
     pub disk: Option<Space>,
+    /// How many files it can have, likewise.
+    pub inodes: Option<Inodes>,
+    /// The host beneath.
+    pub host: HostLook,
+    /// What is installed.
+    pub units: UnitsLook,
     /// How the store does.
     pub store: Store,
     /// Whether `init` made the operator's keys and they are still here.
@@ -138,6 +154,8 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         systemd,
         settings,
         tenants,
+        recorded,
+        drifted,
         storage,
         commitments,
         front,
@@ -156,15 +174,32 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
         .into_iter()
         .filter(|unit| unit.active == ActiveState::Active);
     let missing = fitness::host_facts(&facts).missing_controllers();
+    let credentials = settings.as_ref().ok();
+    let credentials = credentials.and_then(|settings| settings.store.credentials.clone());
+    let host = look::host::look(layout, systemd.as_ref(), tenants, &facts.controllers);
+    let units = look::units::look(layout, recorded, drifted.clone(), credentials);
+    let store = async {
+        match settings {
+            Ok(settings) => store(settings, daemon.is_ok()).await,
+            Err(_) => Store::NotAsked("the node's settings do not say where it is"),
+        }
+    };
+    let of = layout.clone();
+    let room = look::at_files("/var/lib/tenantd", move || {
+        let data = of.data_dir();
+        let (disk, inodes) = (space::of(&data).ok(), space::inodes(&data).ok());
+        (can_clone(&of), disk, inodes)
+    });
+    // At once: each may wait for its own limit.
+    let (host, units, store, podman, room) =
+        tokio::join!(host, units, store, podman_version(), room);
+    let (reflink, disk, inodes) = room.unwrap_or_default();
     Evidence {
         now: clock::now(),
         daemon: daemon.clone(),
         settings: settings.as_ref().map(drop).map_err(Clone::clone),
         systemd: version.and_then(|text| systemd_number(&text)),
-        podman: Podman::connect(podman::SOCKET.into())
-            .await
-            .map(|podman| podman.version().to_string())
-            .map_err(|error| error.to_string()),
+        podman,
         cgroup_v2: facts.cgroup_v2,
         missing_controllers: missing.iter().map(ToString::to_string).collect(),
         absent_tools: tools
@@ -186,12 +221,12 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
             SeLinux::Enforcing => "enforcing",
         }
         .to_owned(),
-        reflink: can_clone(layout),
-        disk: space::of(&layout.data_dir()).ok(),
-        store: match settings {
-            Ok(settings) => store(settings, daemon.is_ok()).await,
-            Err(_) => Store::NotAsked("the node's settings do not say where it is"),
-        },
+        reflink,
+        disk,
+        inodes,
+        host,
+        units,
+        store,
         operator_keys_on_host: crate::node::operator_keys_on_host(layout),
         active_units: active.map(|unit| unit.name).collect(),
         project_quotas: facts.project_quotas,
@@ -209,6 +244,18 @@ pub(super) async fn gather(witnesses: &Witnesses) -> Evidence {
             .iter()
             .filter_map(|id| Some((id.to_string(), protect::kept(layout, id)?)))
             .collect(),
+    }
+}
+
+async fn podman_version() -> Result<String, String> {
+    let connection = Podman::connect(podman::SOCKET.into());
+    match tokio::time::timeout(PODMAN_TIME, connection).await {
+        Ok(Ok(podman)) => Ok(podman.version().to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!(
+            "Podman did not answer within {} s",
+            PODMAN_TIME.as_secs()
+        )),
     }
 }
 

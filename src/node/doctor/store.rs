@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Finding, failed, ok, warning};
+use super::check::{self, Finding, failed, ok, warning};
 use crate::api::CheckResult;
 use crate::object_store::{Conditional, Deleting, History, StoreFacts};
 
@@ -76,15 +76,9 @@ pub fn judge(facts: &StoreFacts) -> Vec<CheckResult> {
     } else {
         1
     };
-    let results = CHECKS[..tried].iter().map(|check| {
-        let (verdict, finding, remedy) = (check.judge)(facts);
-        CheckResult {
-            check: check.name.to_owned(),
-            verdict,
-            finding,
-            remedy: remedy.map(str::to_owned),
-        }
-    });
+    let results = CHECKS[..tried]
+        .iter()
+        .map(|check| (check.judge)(facts).result(check.name, None));
     results.collect()
 }
 
@@ -110,7 +104,7 @@ fn done(outcome: &Result<(), String>, finding: &str) -> Finding {
 }
 
 fn unknown(why: &str) -> Finding {
-    warning(format!("unknown: {why}"), ACCESS_REMEDY)
+    check::unknown(why, ACCESS_REMEDY)
 }
 
 fn versions(facts: &StoreFacts) -> Finding {

@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use super::config::{Config, Contents, Directory, File, Unit, User};
 use super::{tailscale, ucore};
 use crate::node::bootstrap::{AfterRestore, Bootstrap};
-use crate::node::host_files;
 use crate::node::settings::{StoreSettings, StoreSettingsError, StoreTarget};
+use crate::node::{host_files, subordinate_ids};
 
 /// Where the S3 keys are, on hosts that were made by this.
 const S3_KEYS: &str = "/etc/tenantd/s3.key";
@@ -327,7 +327,7 @@ impl FirstBoot {
                     .to_owned(),
                 path: path.to_owned(),
                 mode: 0o644,
-                contents: Contents::Text("tenantd:1879048192:268435456\n".to_owned()),
+                contents: Contents::Text(subordinate_ids::LINE.to_owned()),
                 append: true,
             });
         }

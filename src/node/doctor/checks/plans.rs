@@ -1,13 +1,32 @@
 //! The doctor's checks of plans: whether storage limits are kept, whose state is nearly full, and whether more
 //! is promised than the host has. Pure: it judges the evidence.
 
-use super::{Evidence, Finding, ok, warning};
+use super::super::Evidence;
+use super::super::check::{Check, Finding, ok, unknown, warning};
 use crate::api::TenantUsage;
 use crate::node::NO_QUOTAS;
 use crate::node::capacity::Commitment;
 
+pub const LIMITS_KEPT: Check = Check::warning(
+    "storage-limits",
+    "without limits one tenant can fill the disk of all",
+    kept,
+);
+
+pub const STORAGE: Check = Check::warning(
+    "storage",
+    "an agent whose storage is full cannot write, and most do not bear that",
+    storage,
+);
+
+pub const CAPACITY: Check = Check::warning(
+    "capacity",
+    "agents that all use what they were promised push each other off the host",
+    capacity,
+);
+
 /// Whether the file system keeps the plans' storage limits.
-pub(super) fn kept(evidence: &Evidence) -> Finding {
+fn kept(evidence: &Evidence) -> Finding {
     if !evidence.project_quotas {
         return warning(
             format!("storage limits are not kept: {NO_QUOTAS}"),
@@ -29,7 +48,7 @@ pub(super) fn kept(evidence: &Evidence) -> Finding {
 }
 
 /// Whose state is nearly full.
-pub(super) fn storage(evidence: &Evidence) -> Finding {
+fn storage(evidence: &Evidence) -> Finding {
     let full = named(evidence, |usage| {
         usage.storage.is_some_and(|found| found.is_nearly_full())
     });
@@ -43,9 +62,12 @@ pub(super) fn storage(evidence: &Evidence) -> Finding {
 }
 
 /// Whether plans promise more than the host may.
-pub(super) fn capacity(evidence: &Evidence) -> Finding {
+fn capacity(evidence: &Evidence) -> Finding {
     let Some(commitments) = &evidence.commitments else {
-        return ok("what plans promise is known to the daemon only");
+        return unknown(
+            "the daemon was not asked",
+            "start tenantd: it knows what plans promise",
+        );
     };
     let exceeded: Vec<_> = commitments
         .iter()
