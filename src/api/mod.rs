@@ -32,6 +32,7 @@ pub use routes::front::SnippetText;
 pub use routes::logs::LogLine;
 pub use routes::node::{ReloadReport, Version};
 pub use routes::secrets::{SecretChange, SecretDetail, SecretRevealed, SecretVersionDetail};
+pub use routes::sleep::SleepAnswer;
 pub use routes::tokens::{TokenDetail, TokenMade, TokenRequest};
 pub use sleep::{SleepSummary, SleepTier};
 pub use usage::{Promised, StorageUsage, TenantUsage, UsageReport};
@@ -57,6 +58,7 @@ fn routes() -> OpenApiRouter<Arc<Engine>> {
         .merge(routes::secrets::router())
         .merge(routes::logs::router())
         .merge(routes::exec::router())
+        .merge(routes::sleep::router())
         .merge(routes::front::router())
         .merge(routes::backups::router())
         .merge(routes::operations::router())

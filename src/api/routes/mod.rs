@@ -10,6 +10,7 @@ pub mod node;
 pub mod operations;
 pub mod revisions;
 pub mod secrets;
+pub mod sleep;
 pub mod tenants;
 pub mod tokens;
 pub mod usage;
