@@ -92,6 +92,8 @@ pub const ALL: &[&str] = &[
     "trial.begun",
     "trial.failed",
     "trial.promoted",
+    "wildcard.presented",
+    "wildcard.stored",
 ];
 
 /// The file that arms one point for one process: its name, and nothing else.

@@ -324,6 +324,12 @@ impl Layout {
         self.front_dir().join("store")
     }
 
+    /// The wildcard certificate, the account that it is got with, and how the last attempt ended. Root's; Caddy may read
+    /// the certificates.
+    pub fn front_wildcard_dir(&self) -> Utf8PathBuf {
+        self.front_dir().join("wildcard")
+    }
+
     /// Where Caddy is told its configuration.
     pub fn front_admin_socket(&self) -> Utf8PathBuf {
         self.at("run/tenantd-front/admin.sock")

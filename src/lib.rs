@@ -27,3 +27,4 @@ pub mod secrets;
 pub mod sleep;
 pub mod state;
 pub mod tenant;
+pub mod wildcard;

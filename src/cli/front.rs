@@ -14,7 +14,7 @@ use super::error::CliError;
 use super::output;
 use super::table::{Table, cell, maybe};
 use crate::api::SnippetText;
-use crate::front::{AccessLine, CertificateState, FrontReport, HostReport, Proxy};
+use crate::front::{AccessLine, CertificateState, FrontReport, Proxy};
 use crate::host::clock;
 
 /// Runs the command.
@@ -89,6 +89,16 @@ fn shown(report: &FrontReport, now: Timestamp, paint: Paint) -> String {
     };
     head.row(vec![cell("Front"), cell(mode)]);
     head.row(vec![cell("Domain"), maybe(report.domain.as_ref())]);
+    if let Some(wildcard) = &report.wildcard {
+        let left = wildcard.certificate.as_ref();
+        let left = left.map_or_else(String::new, |certificate| {
+            let left = days(now, certificate.not_after);
+            format!(", good for {left}, by {}", certificate.issuer)
+        });
+        let state = wildcard.state.as_str();
+        let certificate = format!("{}: {state}{left}", wildcard.name);
+        head.row(vec![cell("Certificate"), cell(certificate)]);
+    }
     let mut text = head.render();
     if !report.hosts.is_empty() {
         let mut table = Table::new(
@@ -107,14 +117,15 @@ fn shown(report: &FrontReport, now: Timestamp, paint: Paint) -> String {
         }
         let _ = write!(text, "\n{}", table.render());
     }
-    let refused = report
-        .hosts
-        .iter()
-        .filter_map(|host| Some((host, host.trouble.as_ref()?)));
+    let wildcard = report.wildcard.iter();
+    let wildcard = wildcard.map(|wildcard| (&wildcard.name, wildcard.trouble.as_ref()));
+    let hosts = report.hosts.iter();
+    let hosts = hosts.map(|host| (&host.host, host.trouble.as_ref()));
+    let refused = wildcard
+        .chain(hosts)
+        .filter_map(|(name, trouble)| Some((name, trouble?)));
     let troubles: Vec<_> = refused
-        .map(|(HostReport { host, .. }, trouble)| {
-            format!("{host}: {}\n  remedy: {}", trouble.reason, trouble.remedy)
-        })
+        .map(|(name, trouble)| format!("{name}: {}\n  remedy: {}", trouble.reason, trouble.remedy))
         .collect();
     let faults = report.faults.iter().cloned().chain(troubles);
     for (index, fault) in faults.enumerate() {
@@ -149,7 +160,7 @@ fn days(now: Timestamp, until: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::cli::samples;
-    use crate::front::{Certificate, Trouble};
+    use crate::front::{Certificate, HostReport, Trouble, WildcardReport};
 
     fn host(host: &str, state: CertificateState, left: Option<i64>) -> HostReport {
         let now = samples::now();
@@ -181,6 +192,16 @@ mod tests {
             faults: vec![
                 "tenant bolt cannot have the host www.acme.com: tenant acme has it".to_owned(),
             ],
+            wildcard: Some(WildcardReport {
+                name: "*.example.org".to_owned(),
+                state: CertificateState::Late,
+                certificate: host("", CertificateState::Late, Some(24 * 9)).certificate,
+                trouble: Some(Trouble {
+                    at: samples::now(),
+                    reason: "the zone is locked".to_owned(),
+                    remedy: "unlock it".to_owned(),
+                }),
+            }),
             hosts: vec![
                 host("acme.example.org", CertificateState::Valid, Some(24 * 60)),
                 refused,

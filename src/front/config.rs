@@ -3,11 +3,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use camino::Utf8PathBuf;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::node::FrontSettings;
-use crate::tenant::Period;
+use crate::tenant::{HostName, Period};
 
 /// Whom Caddy asks whether a host is known before it gets a certificate for it: itself. Only this host can ask; the
 /// answer is no secret.
@@ -68,11 +71,35 @@ pub struct Paths {
     pub access_log: Utf8PathBuf,
 }
 
+/// A certificate that all hosts directly below a domain share. It is no part of the configuration, for loading another one
+/// ends open connections: Caddy reads the file at each handshake. It does so by asking itself on the loopback, which every
+/// user of the host could, so it shows a password.
+#[derive(Debug, Clone)]
+pub struct SharedCertificate {
+    /// The domain.
+    pub domain: HostName,
+    /// A file with the chain and the key, in PEM.
+    pub bundle: Utf8PathBuf,
+    /// What is shown for it.
+    pub password: SecretString,
+}
+
+/// Where Caddy asks for it.
+const SHARED: &str = "/shared.pem";
+
+/// The user whose password it is. The pair is in the URL because errors tell a URL without its password.
+const USER: &str = "caddy";
+
 /// What the admin API's clients call the host that they speak to; all others are refused.
 pub const ORIGIN: &str = "tenantd";
 
 /// The whole configuration.
-pub fn caddy_config(settings: &FrontSettings, paths: &Paths, version: CaddyVersion) -> Value {
+pub fn caddy_config(
+    settings: &FrontSettings,
+    paths: &Paths,
+    version: CaddyVersion,
+    shared: Option<&SharedCertificate>,
+) -> Value {
     json!({
         "admin": {
             "listen": format!("unix/{}", paths.admin),
@@ -87,12 +114,12 @@ pub fn caddy_config(settings: &FrontSettings, paths: &Paths, version: CaddyVersi
                 "http_port": settings.http_port,
                 "https_port": settings.https_port,
                 "servers": {
-                    "ask": ask(paths),
+                    "ask": ask(paths, shared),
                     "plain": plain(settings, paths),
                     "public": public(settings, paths),
                 },
             },
-            "tls": tls(settings, version),
+            "tls": tls(settings, version, shared),
         },
     })
 }
@@ -126,20 +153,36 @@ fn logging(settings: &FrontSettings, paths: &Paths) -> Value {
     } })
 }
 
-/// Answers whether a host is known.
-fn ask(paths: &Paths) -> Value {
+/// Answers whether a host is known, and with the shared certificate.
+fn ask(paths: &Paths, shared: Option<&SharedCertificate>) -> Value {
+    let answer = |status: u16| json!({ "handler": "static_response", "status_code": status });
+    let is_known = json!({
+        "match": [known(paths, "{http.request.uri.query.domain}")],
+        "handle": [answer(200)],
+        "terminal": true,
+    });
+    let certificate = shared.map(|shared| {
+        let pair = format!("{USER}:{}", shared.password.expose_secret());
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let (root, name) = (shared.bundle.parent(), shared.bundle.file_name());
+        json!({
+            "match": [{ "path": [SHARED], "header": { "Authorization": [basic] } }],
+            "handle": [
+                { "handler": "rewrite", "uri": format!("/{}", name.unwrap_or_default()) },
+                { "handler": "file_server", "root": root, "pass_thru": true },
+                // None: the host gets one of its own.
+                answer(204),
+            ],
+            "terminal": true,
+        })
+    });
+    let routes = certificate.into_iter().chain([is_known]);
+    let routes = routes.chain([json!({ "handle": [answer(404)] })]);
     json!({
         "listen": [ASK],
         "protocols": ["h1"],
         "automatic_https": { "disable": true },
-        "routes": [
-            {
-                "match": [known(paths, "{http.request.uri.query.domain}")],
-                "handle": [{ "handler": "static_response", "status_code": 200 }],
-                "terminal": true,
-            },
-            { "handle": [{ "handler": "static_response", "status_code": 404 }] },
-        ],
+        "routes": routes.collect::<Vec<_>>(),
     })
 }
 
@@ -255,7 +298,11 @@ fn proxy(paths: &Paths) -> Value {
     })
 }
 
-fn tls(settings: &FrontSettings, version: CaddyVersion) -> Value {
+fn tls(
+    settings: &FrontSettings,
+    version: CaddyVersion,
+    shared: Option<&SharedCertificate>,
+) -> Value {
     let mut issuer = json!({ "module": "acme", "ca": settings.acme_directory });
     if let Some(email) = &settings.email {
         issuer["email"] = json!(email);
@@ -269,10 +316,17 @@ fn tls(settings: &FrontSettings, version: CaddyVersion) -> Value {
     } else {
         json!({ "ask": endpoint })
     };
-    json!({ "automation": {
-        "on_demand": on_demand,
-        "policies": [{ "on_demand": true, "issuers": [issuer] }],
-    } })
+    let own = json!({ "on_demand": true, "issuers": [issuer] });
+    let below = shared.map(|shared| {
+        let password = shared.password.expose_secret();
+        let mut policy = own.clone();
+        policy["subjects"] = json!([format!("*.{}", shared.domain)]);
+        policy["get_certificate"] =
+            json!([{ "via": "http", "url": format!("http://{USER}:{password}@{ASK}{SHARED}") }]);
+        policy
+    });
+    let policies: Vec<_> = below.into_iter().chain([own]).collect();
+    json!({ "automation": { "on_demand": on_demand, "policies": policies } })
 }
 
 #[cfg(test)]
@@ -302,7 +356,12 @@ mod tests {
             email: Some("ops@example.org".to_owned()),
             ..FrontSettings::default()
         };
-        insta::assert_json_snapshot!(caddy_config(&settings, &paths(), CaddyVersion::OLDEST));
+        insta::assert_json_snapshot!(caddy_config(
+            &settings,
+            &paths(),
+            CaddyVersion::OLDEST,
+            None
+        ));
     }
 
     #[test]
@@ -316,7 +375,7 @@ mod tests {
             acme_root: Some("/etc/tenantd/ca.pem".into()),
             ..FrontSettings::default()
         };
-        let config = caddy_config(&settings, &paths(), NEW);
+        let config = caddy_config(&settings, &paths(), NEW, None);
         let servers = &config["apps"]["http"]["servers"];
         assert_eq!(
             servers["public"]["listen"],
@@ -338,6 +397,33 @@ mod tests {
         assert_eq!(
             issuer["trusted_roots_pem_files"],
             json!(["/etc/tenantd/ca.pem"])
+        );
+    }
+
+    #[test]
+    fn a_shared_certificate_is_asked_for_at_each_handshake_by_caddy_alone() {
+        let shared = SharedCertificate {
+            domain: "example.org".parse().unwrap(),
+            bundle: "/var/lib/tenantd-front/wildcard/example.org.pem".into(),
+            password: "hidden".to_owned().into(),
+        };
+        let settings = FrontSettings::default();
+        let config = caddy_config(&settings, &paths(), NEW, Some(&shared));
+        let apps = &config["apps"];
+        insta::assert_json_snapshot!([
+            &apps["http"]["servers"]["ask"]["routes"][0],
+            &apps["tls"]["automation"]["policies"][0],
+        ]);
+        // All else is as without it.
+        let without = caddy_config(&settings, &paths(), NEW, None);
+        let policies = &apps["tls"]["automation"]["policies"];
+        assert_eq!(
+            policies[1],
+            without["apps"]["tls"]["automation"]["policies"][0]
+        );
+        assert_eq!(
+            apps["http"]["servers"]["ask"]["routes"][1],
+            without["apps"]["http"]["servers"]["ask"]["routes"][0]
         );
     }
 

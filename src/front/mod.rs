@@ -11,11 +11,13 @@ mod report;
 mod sites;
 mod snippet;
 mod trouble;
+mod wildcard;
 
 pub use access::AccessLine;
 pub use certificate::{Certificate, read_chain};
-pub use config::{CaddyVersion, ORIGIN, Paths, caddy_config};
+pub use config::{CaddyVersion, ORIGIN, Paths, SharedCertificate, caddy_config};
 pub use report::{CertificateState, Facts, FrontReport, HostReport, report};
 pub use sites::{Clash, Sites, Taken, WaysIn, check_ways_in, sites};
 pub use snippet::{Proxy, SnippetError, SnippetSite, snippet};
 pub use trouble::{Trouble, troubles};
+pub use wildcard::{Attempt, Challenge, HookVerb, Wildcard, WildcardReport, Wish};

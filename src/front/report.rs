@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Certificate, Sites, Trouble};
+use super::{Certificate, Sites, Trouble, WildcardReport};
 use crate::node::{FrontMode, FrontSettings};
+use crate::tenant::HostName;
 
 /// The public front.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,6 +23,8 @@ pub struct FrontReport {
     pub serves: bool,
     /// What is wrong with it as a whole, and what to do.
     pub faults: Vec<String>,
+    /// The certificate that all hosts directly below the domain share, where the node has one.
+    pub wildcard: Option<WildcardReport>,
     /// Every host, by name.
     pub hosts: Vec<HostReport>,
 }
@@ -70,6 +73,21 @@ impl CertificateState {
         }
     }
 
+    /// How a certificate is, and the trouble that there was with it last.
+    pub fn of(
+        certificate: Option<&Certificate>,
+        trouble: Option<&Trouble>,
+        now: Timestamp,
+    ) -> Self {
+        match (certificate, trouble) {
+            (Some(certificate), _) if certificate.not_after <= now => Self::Expired,
+            (Some(certificate), Some(_)) if certificate.wants_renewal(now) => Self::Late,
+            (Some(_), _) => Self::Valid,
+            (None, Some(_)) => Self::Refused,
+            (None, None) => Self::Pending,
+        }
+    }
+
     /// Whether somebody should do something.
     pub fn wants_attention(self) -> bool {
         matches!(self, Self::Late | Self::Expired | Self::Refused)
@@ -85,6 +103,8 @@ pub struct Facts {
     pub certificates: BTreeMap<String, Certificate>,
     /// Why there are no others, by host.
     pub troubles: BTreeMap<String, Trouble>,
+    /// How the wildcard certificate is, where there should be one.
+    pub wildcard: Option<WildcardReport>,
 }
 
 /// Judges what was seen.
@@ -95,11 +115,25 @@ pub fn report(
     now: Timestamp,
 ) -> FrontReport {
     let mode = settings.mode();
+    // One that browsers take stands for those of all hosts below the domain.
+    let shared = facts.wildcard.as_ref().and_then(|wildcard| {
+        let certificate = wildcard.certificate.as_ref()?;
+        (now < certificate.not_after).then(|| certificate.clone())
+    });
+    let is_below = |host: &HostName| {
+        settings
+            .domain
+            .as_ref()
+            .is_some_and(|domain| host.is_within(domain))
+    };
     let hosts = sites.by_host.iter().map(|(host, tenant)| {
-        let certificate = facts.certificates.remove(host.as_str());
-        let trouble = facts.troubles.remove(host.as_str());
-        let state =
-            (mode == FrontMode::Caddy).then(|| state(certificate.as_ref(), trouble.as_ref(), now));
+        let mut certificate = facts.certificates.remove(host.as_str());
+        let mut trouble = facts.troubles.remove(host.as_str());
+        if let Some(shared) = shared.as_ref().filter(|_| is_below(host)) {
+            (certificate, trouble) = (Some(shared.clone()), None);
+        }
+        let state = (mode == FrontMode::Caddy)
+            .then(|| CertificateState::of(certificate.as_ref(), trouble.as_ref(), now));
         // A trouble that a newer certificate ended is none.
         let is_over = |certificate: &Certificate| !certificate.wants_renewal(now);
         let trouble = trouble.filter(|_| !certificate.as_ref().is_some_and(is_over));
@@ -124,21 +158,8 @@ pub fn report(
         domain: settings.domain.as_ref().map(ToString::to_string),
         serves,
         faults,
+        wildcard: facts.wildcard,
         hosts,
-    }
-}
-
-fn state(
-    certificate: Option<&Certificate>,
-    trouble: Option<&Trouble>,
-    now: Timestamp,
-) -> CertificateState {
-    match (certificate, trouble) {
-        (Some(certificate), _) if certificate.not_after <= now => CertificateState::Expired,
-        (Some(certificate), Some(_)) if certificate.wants_renewal(now) => CertificateState::Late,
-        (Some(_), _) => CertificateState::Valid,
-        (None, Some(_)) => CertificateState::Refused,
-        (None, None) => CertificateState::Pending,
     }
 }
 
@@ -150,6 +171,20 @@ impl FrontReport {
             .iter()
             .map(|fault| format!("front: {fault}"))
             .collect();
+        // What it cannot be yet, hosts' own certificates are; so it is told apart from them.
+        if let Some(wildcard) = &self.wildcard
+            && (wildcard.state.wants_attention() || wildcard.trouble.is_some())
+        {
+            let why = wildcard.trouble.as_ref().map_or_else(
+                || "see `journalctl -u tenantd-wildcard`".to_owned(),
+                |trouble| format!("{}; {}", trouble.reason, trouble.remedy),
+            );
+            warnings.push(format!(
+                "front: the certificate of {} is {}: {why}",
+                wildcard.name,
+                wildcard.state.as_str()
+            ));
+        }
         for host in &self.hosts {
             let Some(state) = host.state.filter(|state| state.wants_attention()) else {
                 continue;
@@ -215,6 +250,7 @@ mod tests {
                 .map(|(host, one)| (host.to_owned(), one))
                 .into(),
             troubles: troubled.map(|host| (host.to_owned(), trouble())).into(),
+            wildcard: None,
         }
     }
 
@@ -246,6 +282,57 @@ mod tests {
         gone: the certificate of www.gone.com is expired: see `journalctl -u tenantd-front`
         late: the certificate of www.late.com is late: refused; open the port
         ");
+    }
+
+    #[test]
+    fn a_wildcard_certificate_is_that_of_all_hosts_below_the_domain_while_it_is_good() {
+        let settings = FrontSettings {
+            domain: Some("example.org".parse().unwrap()),
+            ..FrontSettings::default()
+        };
+        let ways = [WaysIn {
+            tenant: "acme".parse().unwrap(),
+            hosts: ["www.acme.com".parse().unwrap()].into(),
+            loopback_port: None,
+        }];
+        let sites = sites(settings.domain.as_ref(), &ways);
+        let judged = |until: i64| {
+            let wildcard = certificate(-80, until);
+            let trouble = Trouble {
+                at: NOW,
+                reason: "the zone is locked".to_owned(),
+                remedy: "unlock it".to_owned(),
+            };
+            let facts = Facts {
+                wildcard: Some(WildcardReport {
+                    name: "*.example.org".to_owned(),
+                    state: CertificateState::of(Some(&wildcard), Some(&trouble), NOW),
+                    certificate: Some(wildcard),
+                    trouble: Some(trouble),
+                }),
+                ..Facts::default()
+            };
+            let report = report(&settings, &sites, facts, NOW);
+            let states: Vec<_> = report
+                .hosts
+                .iter()
+                .map(|host| host.state.unwrap())
+                .collect();
+            (states, report.warnings())
+        };
+        let (states, warnings) = judged(10);
+        assert_eq!(states, [CertificateState::Valid, CertificateState::Pending]);
+        assert_eq!(
+            warnings,
+            ["front: the certificate of *.example.org is late: the zone is locked; unlock it"]
+        );
+        // Over, it is nobody's: each host asks for its own.
+        let (states, warnings) = judged(0);
+        assert_eq!(
+            states,
+            [CertificateState::Pending, CertificateState::Pending]
+        );
+        assert!(warnings[0].contains("is expired"), "{warnings:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Adapters: one per outside thing (systemd, Podman, network namespaces, clones, cgroups, clock).
 //! An adapter holds no policy; every file, process and clock call of the product is here.
 
+pub mod acme;
 pub mod addresses;
 pub mod caddy;
 pub mod cgroup;
@@ -8,6 +9,7 @@ pub mod clock;
 pub mod clone;
 pub mod credentials;
 pub mod dirs;
+pub mod dns_hook;
 pub mod facts;
 pub mod files;
 pub mod freezer;

@@ -49,6 +49,27 @@ pub struct FrontSettings {
     pub hsts: Period,
     /// Size from which on a new access log is begun; two old ones are kept.
     pub access_log: Size,
+    /// One certificate for `domain` and all hosts directly below it, instead of one each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wildcard: Option<WildcardSettings>,
+}
+
+/// How the node proves to the ACME server that its domain's DNS is its own (DNS-01, RFC 8555, section 8.4): by a program
+/// of the operator's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WildcardSettings {
+    /// The program: it is called with `present` or `cleanup`, the name of a TXT record, and its value, as by lego's
+    /// `exec` provider.
+    #[schemars(with = "String")]
+    pub hook: Utf8PathBuf,
+    /// How long a record takes until everybody sees it: the ACME server looks only then.
+    #[serde(default = "half_a_minute")]
+    pub wait: Period,
+}
+
+fn half_a_minute() -> Period {
+    Period::from_seconds(30)
 }
 
 /// Who stands before the tenants' sockets.
@@ -63,6 +84,9 @@ pub enum FrontMode {
 
 /// Let's Encrypt (<https://letsencrypt.org/docs/acme-protocol-updates/>).
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// Who waits longer for a DNS record has another trouble.
+const LONGEST_WAIT: Period = Period::from_seconds(3600);
 
 impl Default for FrontSettings {
     fn default() -> Self {
@@ -82,6 +106,7 @@ impl Default for FrontSettings {
             idle_timeout: Period::from_seconds(120),
             hsts: Period::from_seconds(182 * 86_400),
             access_log: Size::from_mib(64),
+            wildcard: None,
         }
     }
 }
@@ -131,6 +156,16 @@ impl FrontSettings {
         if self.header_timeout.seconds() == 0 || self.idle_timeout.seconds() == 0 {
             return Some("`header-timeout` and `idle-timeout` must be 1s or more");
         }
+        if let Some(wildcard) = &self.wildcard {
+            if self.domain.is_none() {
+                return Some("`wildcard` needs a `domain`");
+            }
+            if !wildcard.hook.is_absolute() || wildcard.wait > LONGEST_WAIT {
+                return Some(
+                    "`wildcard.hook` must be an absolute path, and `wildcard.wait` 1h or less",
+                );
+            }
+        }
         // Caddy counts in whole megabytes.
         if self.max_body.bytes() == 0 || self.access_log < Size::from_mib(1) {
             return Some("`max-body` must be 1B or more, and `access-log` 1MiB or more");
@@ -144,13 +179,16 @@ impl FrontSettings {
             return String::new();
         }
         // Numbers, texts and lists of them always have a TOML form.
-        let lines = toml::to_string(self).unwrap_or_default();
-        format!("\n# How the public reaches tenants.\n[front]\n{lines}")
+        let table = std::collections::BTreeMap::from([("front", self)]);
+        let lines = toml::to_string(&table).unwrap_or_default();
+        format!("\n# How the public reaches tenants.\n{lines}")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use rstest::rstest;
 
     use super::*;
@@ -177,6 +215,9 @@ mod tests {
     #[case("max-body = \"0B\"")]
     #[case("header-timeout = \"0s\"")]
     #[case("access-log = \"1KiB\"")]
+    #[case("[wildcard]\nhook = \"/etc/tenantd/dns-hook\"")]
+    #[case("domain = \"example.org\"\n[wildcard]\nhook = \"dns-hook\"")]
+    #[case("domain = \"example.org\"\n[wildcard]\nhook = \"/h\"\nwait = \"2h\"")]
     fn what_could_never_work_is_refused(#[case] text: &str) {
         let settings: FrontSettings = toml::from_str(text).unwrap();
         assert!(settings.fault().is_some());
@@ -187,11 +228,15 @@ mod tests {
         let settings = FrontSettings {
             domain: Some("example.org".parse().unwrap()),
             bind: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            wildcard: Some(WildcardSettings {
+                hook: "/etc/tenantd/dns-hook".into(),
+                wait: Period::from_seconds(5),
+            }),
             ..FrontSettings::default()
         };
         let text = settings.to_toml();
-        let (_, table) = text.split_once("[front]\n").unwrap();
-        assert_eq!(toml::from_str(table), Ok(settings));
+        let read: BTreeMap<String, FrontSettings> = toml::from_str(&text).unwrap();
+        assert_eq!(read["front"], settings);
         assert_eq!(FrontSettings::default().to_toml(), "");
     }
 }

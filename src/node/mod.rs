@@ -26,7 +26,7 @@ pub use backup_settings::BackupSettings;
 pub use bootstrap::{AfterRestore, Bootstrap};
 pub use capacity::{CapacitySettings, OnOvercommit};
 pub use failure_settings::FailureSettings;
-pub use front_settings::{FrontMode, FrontSettings};
+pub use front_settings::{FrontMode, FrontSettings, WildcardSettings};
 pub use host_amounts::what_the_host_has;
 pub use host_files::{HostFile, enabled_units, host_files, unit};
 pub use init::{GivenRootKey, InitError, InitReport, InitRequest, init, install_certificate};

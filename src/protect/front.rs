@@ -68,6 +68,48 @@ fn is_small(path: &Utf8Path) -> bool {
         .is_ok_and(|metadata| metadata.len() <= LIMIT)
 }
 
+/// What is backed up of the wildcard certificate: that, the account, and how the last attempt ended. The password is made
+/// anew, and records in the DNS are those of this moment.
+pub(super) fn stored_wildcard(layout: &Layout) -> Result<Vec<Utf8PathBuf>, FileError> {
+    let mut found = Vec::new();
+    walk(
+        &layout.front_wildcard_dir(),
+        Utf8Path::new(""),
+        0,
+        &mut found,
+    )?;
+    found.retain(|name| is_of_wildcard(name));
+    found.sort();
+    Ok(found)
+}
+
+fn is_of_wildcard(name: &Utf8Path) -> bool {
+    let is_kept = name.extension() == Some("pem");
+    is_kept || name == "account.json" || name == "attempt.json"
+}
+
+/// Puts a restored wildcard certificate beside what is there.
+pub(super) fn put_wildcard_in_place(
+    layout: &Layout,
+    restored: &Utf8Path,
+) -> Result<(), ProtectError> {
+    let mut found = Vec::new();
+    walk(restored, Utf8Path::new(""), 0, &mut found)?;
+    found.retain(|name| is_of_wildcard(name));
+    let directory = layout.front_wildcard_dir();
+    for name in found {
+        dirs::make(&directory, 0o750)?;
+        // The directory's group, which is Caddy's, may read certificates.
+        let mode = match name.extension() {
+            Some("pem") => 0o640,
+            _ => 0o600,
+        };
+        let bytes = files::read(&restored.join(&name), LIMIT)?;
+        files::write(&directory.join(&name), &bytes, mode)?;
+    }
+    Ok(())
+}
+
 /// Puts a restored store in the place of what is there. It is root's until the front's unit starts, which gives it to
 /// Caddy (`StateDirectory=`).
 pub(super) fn put_in_place(layout: &Layout, restored: &Utf8Path) -> Result<(), ProtectError> {
@@ -93,6 +135,38 @@ pub(super) fn put_in_place(layout: &Layout, restored: &Utf8Path) -> Result<(), P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wildcard_certificate_and_its_account_come_back_and_the_password_does_not() {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
+        let (old, new) = (
+            Layout::rooted(root.join("old")),
+            Layout::rooted(root.join("new")),
+        );
+        assert_eq!(stored_wildcard(&old).unwrap(), Vec::<Utf8PathBuf>::new());
+        let directory = old.front_wildcard_dir();
+        std::fs::create_dir_all(&directory).unwrap();
+        for name in [
+            "example.org.pem",
+            "account.json",
+            "attempt.json",
+            "password",
+            "presented.json",
+        ] {
+            std::fs::write(directory.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/shadow", directory.join("evil.pem")).unwrap();
+        let found = stored_wildcard(&old).unwrap();
+        assert_eq!(found, ["account.json", "attempt.json", "example.org.pem"]);
+        put_wildcard_in_place(&new, &directory).unwrap();
+        assert_eq!(stored_wildcard(&new).unwrap(), found);
+        let account = new.front_wildcard_dir().join("account.json");
+        assert!(files::is_private(&account).unwrap());
+        // A node without one changes nothing.
+        put_wildcard_in_place(&new, &root.join("nothing")).unwrap();
+        assert_eq!(stored_wildcard(&new).unwrap(), found);
+    }
 
     #[test]
     fn certificates_come_back_and_nothing_else_of_the_store_does() {

@@ -86,6 +86,10 @@ fn parts(layout: &Layout) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, ProtectErro
         let to = Utf8Path::new(FRONT).join(&name);
         parts.push((layout.front_store_dir().join(name), to));
     }
+    for name in front::stored_wildcard(layout)? {
+        let to = Utf8Path::new(FRONT_WILDCARD).join(&name);
+        parts.push((layout.front_wildcard_dir().join(name), to));
+    }
     for tenant in tenants(layout) {
         let place = Utf8PathBuf::from(format!("tenants/{tenant}"));
         parts.push((layout.runtime_file(&tenant), place.join("runtime.json")));
@@ -154,6 +158,9 @@ fn have_same_bytes(a: &Utf8Path, b: &Utf8Path) -> io::Result<bool> {
 
 /// The directory of the front's certificates in the snapshot.
 pub(super) const FRONT: &str = "front";
+
+/// The directory of the front's wildcard certificate in the snapshot.
+pub(super) const FRONT_WILDCARD: &str = "front-wildcard";
 
 /// The secrets' directory in the snapshot.
 pub(super) const SECRETS: &str = "secrets";

@@ -12,7 +12,7 @@ use super::ProtectError;
 use super::catalogued::note_catalogued;
 use super::exchange::aside;
 use super::front;
-use super::node::{DATABASE, FRONT, SECRETS};
+use super::node::{DATABASE, FRONT, FRONT_WILDCARD, SECRETS};
 use super::node_search::{Found, find};
 use super::opened::{RestoreReport, local_spec};
 use super::order::{RestoreOrder, write_order};
@@ -203,6 +203,7 @@ fn put_in_place(
     }
     copy_all(&restored.join("erasures"), &layout.erasures_dir(), 0o600)?;
     front::put_in_place(layout, &restored.join(FRONT))?;
+    front::put_wildcard_in_place(layout, &restored.join(FRONT_WILDCARD))?;
     for name in names(&restored.join("repositories"))? {
         catalogue(
             layout,

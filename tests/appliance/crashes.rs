@@ -136,6 +136,8 @@ const IN_OTHER_TESTS: &[&str] = &[
     "front.kept",
     "front.linked",
     "front.loaded",
+    "wildcard.presented",
+    "wildcard.stored",
     "node.adopted",
     "node.placed",
     "node.restoring",

@@ -9,6 +9,7 @@ mod protect;
 mod quota;
 mod secrets;
 mod sleep;
+mod wildcard;
 
 use std::future::Future;
 use std::io;
@@ -135,6 +136,8 @@ pub(super) enum UnitCommand {
     Final,
     /// Become the node that bootstrap.toml describes.
     Bootstrap,
+    /// Get the wildcard certificate of the front, if it is due.
+    Wildcard,
     /// Ask running agents whether they live, and report those that do not.
     Probe,
     /// Drill every tenant's newest snapshot, if an identity is on this host.
@@ -202,6 +205,7 @@ impl UnitCommand {
             | Self::Bootstrap
             | Self::Sleep
             | Self::Probe
+            | Self::Wildcard
             | Self::Drill
             | Self::CleanDrills => None,
         }
@@ -227,6 +231,7 @@ impl UnitCommand {
             Self::Prestop => block_on(protect::prestop(layout)),
             Self::Final => block_on(protect::last(layout)),
             Self::Probe => block_on(async { Ok(health::run(layout).await?) }),
+            Self::Wildcard => block_on(wildcard::renew(layout)),
             Self::Bootstrap => block_on(bootstrap::run(layout)),
             Self::Drill => block_on(drill::all(layout)),
             Self::CleanDrills => block_on(drill::clean(layout)),

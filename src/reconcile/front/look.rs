@@ -9,10 +9,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::SignedDuration;
 
 use super::{UNIT, access_logs};
-use crate::front::{self, AccessLine, Certificate, Facts};
+use crate::front::{self, AccessLine, Certificate, Facts, Wildcard, Wish};
 use crate::host::{clock, files, journal};
 use crate::layout::Layout;
+use crate::node::FrontSettings;
 use crate::reconcile::blocking;
+use crate::wildcard::Store;
 
 /// Largest chain of certificates that is read.
 const CHAIN: u64 = 256 * 1024;
@@ -30,7 +32,11 @@ const LINES: usize = 5000;
 const LONGEST: u64 = 64 * 1024;
 
 /// What is seen of a Caddy that should serve.
-pub(super) async fn facts(layout: &Layout, fault: Option<String>) -> Facts {
+pub(super) async fn facts(
+    layout: &Layout,
+    settings: &FrontSettings,
+    fault: Option<String>,
+) -> Facts {
     let query = journal::Query {
         since: Some(clock::now() - RECENT),
         ..journal::Query::last(UNIT, LINES)
@@ -46,12 +52,29 @@ pub(super) async fn facts(layout: &Layout, fault: Option<String>) -> Facts {
         .iter()
         .map(|entry| (entry.at, entry.message.as_str()));
     let troubles = front::troubles(lines);
+    let wildcard = wildcard(layout, settings).await;
+    let wildcard = wildcard.map(|(wish, seen)| seen.report(&wish, clock::now()));
     let layout = layout.clone();
     Facts {
         fault,
+        wildcard,
         certificates: blocking(move || certificates(&layout)).await,
         troubles,
     }
+}
+
+/// What there is of the wildcard certificate, where there should be one.
+pub(super) async fn wildcard(
+    layout: &Layout,
+    settings: &FrontSettings,
+) -> Option<(Wish, Wildcard)> {
+    let wish = Wish::of(settings)?;
+    let store = Store::new(layout);
+    blocking(move || {
+        let seen = store.look(&wish);
+        Some((wish, seen))
+    })
+    .await
 }
 
 /// Each host's certificate, the one that is good for longest where several authorities have issued one. In Caddy's store

@@ -4,6 +4,7 @@
 mod files;
 mod look;
 mod loopback;
+mod wildcard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,7 +27,7 @@ use crate::host::systemd::{ActiveState, JobResult, SystemdError};
 use crate::layout::Layout;
 use crate::node::{FrontMode, FrontSettings};
 use crate::state::Wanted;
-use crate::tenant::ResolvedSpec;
+use crate::tenant::{HostName, ResolvedSpec};
 
 pub use look::access_log;
 
@@ -100,6 +101,8 @@ pub struct Remembered {
     fault: Option<String>,
     /// When hosts were greeted last.
     greeted: BTreeMap<String, Greeted>,
+    /// The wildcard certificate is being got, at the daemon's word.
+    getting_wildcard: bool,
 }
 
 /// Watches for as long as the process lives.
@@ -145,6 +148,7 @@ async fn apply(engine: &Arc<Engine>) -> Result<(), FrontError> {
             blocking(move || files::link(&layout, &by_host)).await?;
             failpoint::hit("front.linked");
             run_caddy(engine, &settings).await?;
+            wildcard::renew_if_due(engine, &settings).await;
             greet(engine, &settings, &sites).await;
             Ok(())
         }
@@ -170,7 +174,8 @@ async fn run_caddy(engine: &Engine, settings: &FrontSettings) -> Result<(), Fron
         return Err(FrontError::TooOld(said));
     }
     let layout = engine.layout.clone();
-    let config = front::caddy_config(settings, &paths(&layout), version);
+    let shared = wildcard::shared(&layout, settings).await?;
+    let config = front::caddy_config(settings, &paths(&layout), version, shared.as_ref());
     let units = engine.systemd.units(&[UNIT]).await?;
     let active = units.first().map(|unit| unit.active.clone());
     if active == Some(ActiveState::Active) {
@@ -224,9 +229,14 @@ async fn greet(engine: &Arc<Engine>, settings: &FrontSettings, sites: &Sites) {
     let layout = engine.layout.clone();
     let certificates = blocking(move || look::certificates(&layout)).await;
     let now = clock::now();
+    let shared = wildcard::covered(&engine.layout, settings, now).await;
     let is_good = |host: &str| {
         let certificate = certificates.get(host);
-        certificate.is_some_and(|certificate| !certificate.wants_renewal(now))
+        let is_covered = shared.as_ref().is_some_and(|domain| {
+            host.parse()
+                .is_ok_and(|host: HostName| host.is_within(domain))
+        });
+        is_covered || certificate.is_some_and(|certificate| !certificate.wants_renewal(now))
     };
     let due: Vec<String> = {
         let mut front = engine.front();
@@ -318,7 +328,7 @@ impl Engine {
         let facts = match settings.mode() {
             FrontMode::Caddy => {
                 let fault = self.front().fault.clone();
-                look::facts(&self.layout, fault).await
+                look::facts(&self.layout, &settings, fault).await
             }
             FrontMode::None => front::Facts::default(),
         };
