@@ -97,7 +97,8 @@ fn the_public_reaches_tenants_by_their_hosts_and_nobody_else_does() {
         ways_in(host, &acme)?;
         logs_and_backups(host)?;
         without_the_daemon(host)?;
-        comings_and_goings(host)
+        comings_and_goings(host)?;
+        wildcard(host)
     });
 }
 
@@ -279,4 +280,127 @@ fn comings_and_goings(host: &Host<'_>) -> anyhow::Result<()> {
         wait_for(host, name, "valid")?;
     }
     stranger(host, &["answers"])
+}
+
+/// Whom the test's DNS server tells its records; as lego's `exec` provider calls it.
+const HOOK: &str = r#"#!/bin/sh
+case $1 in
+    present) what=set-txt ;;
+    cleanup) what=clear-txt ;;
+esac
+curl --silent --show-error --fail --data "{\"host\":\"$2\",\"value\":\"$3\"}" http://127.0.0.1:8055/$what
+echo "did $1 $2"
+"#;
+
+/// One certificate for all hosts below the domain: by a hook that fails, then works, through crashes; in force and renewed
+/// without a connection that ends.
+fn wildcard(host: &Host<'_>) -> anyhow::Result<()> {
+    let unit = "tenantd-wildcard.service";
+    host.machine.write(
+        "/etc/tenantd/dns-hook",
+        "#!/bin/sh\necho the zone is locked\nexit 1\n",
+    )?;
+    host.machine.script(
+        r#"chmod 755 /etc/tenantd/dns-hook
+          mkdir -p /run/systemd/system/tenantd-wildcard.service.d
+          printf '[Service]\nReadWritePaths=/run/tenantd\n' >/run/systemd/system/tenantd-wildcard.service.d/failpoint.conf
+          systemctl daemon-reload
+          printf '\n[front.wildcard]\nhook = "/etc/tenantd/dns-hook"\nwait = "0s"\n' >>/etc/tenantd/node.toml
+          tenantd reload"#,
+    )?;
+    host.machine.wait_until("the hook to fail", SOON, |_| {
+        let report = host.json(["front"])?;
+        let said = report["wildcard"]["trouble"]["reason"]
+            .as_str()
+            .unwrap_or_default();
+        let is_over = host.property(unit, "ActiveState")? == "failed";
+        Ok(if said.contains("the zone is locked") && is_over {
+            Ok(())
+        } else {
+            Err(report["wildcard"].to_string())
+        })
+    })?;
+    let status = host.tenantd(["status"])?.stdout;
+    ensure!(
+        status.contains("the certificate of *.example.org is refused"),
+        "{status}"
+    );
+
+    // Killed with a record in the DNS, and between the certificate and the word that it is there.
+    host.machine.write("/etc/tenantd/dns-hook", HOOK)?;
+    for point in ["wildcard.presented", "wildcard.stored"] {
+        host.arm(point)?;
+        host.machine
+            .script(&format!("if systemctl start {unit}; then exit 1; fi"))?;
+        ensure!(host.was_hit()?, "{point} was not reached");
+    }
+    host.machine.run(["systemctl", "start", unit])?;
+    host.machine.script(
+        r#"cd /var/lib/tenantd-front/wildcard
+          test ! -e presented.json
+          test "$(stat --format='%a %U %G' account.json)" = "600 root tenantd-front"
+          test "$(stat --format='%a %U %G' example.org.pem)" = "640 root tenantd-front""#,
+    )?;
+    let journal = host.machine.journal([&*format!("--unit={unit}")])?;
+    for said in [
+        "did present _acme-challenge.example.org.",
+        "did cleanup _acme-challenge.example.org.",
+    ] {
+        ensure!(journal.contains(said), "{journal}");
+    }
+
+    // A new tenant is served by it at once, and asks for none of its own.
+    host.machine.wait_for(
+        [
+            "grep",
+            "--quiet",
+            "shared.pem",
+            "/var/lib/tenantd-front/caddy.json",
+        ],
+        SOON,
+    )?;
+    host.apply(&fake_with("cold", "wake = \"on-demand\""))?;
+    wait_for(host, "cold.example.org", "valid")?;
+    let served = |name: &str| {
+        host.machine.script(&format!(
+            "echo | openssl s_client -connect 127.0.0.1:443 -servername {name} 2>/dev/null \
+                | openssl x509 -noout -serial -ext subjectAltName"
+        ))
+    };
+    let first = served("cold.example.org")?.stdout;
+    ensure!(first.contains("DNS:*.example.org"), "{first}");
+    host.machine.script(
+        r#"if ls -d /var/lib/tenantd-front/store/certificates/*/cold.example.org; then exit 1; fi
+          # The loopback is everybody's, the key is not.
+          test "$(curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:2018/shared.pem)" = 404
+          tenantd backup
+          cmp /var/lib/tenantd/node-snapshot/front-wildcard/example.org.pem /var/lib/tenantd-front/wildcard/example.org.pem"#,
+    )?;
+    // A new one is in force at the next handshake; nothing is loaded, so open connections stay.
+    let renew = "rm /var/lib/tenantd-front/wildcard/attempt.json && systemctl start tenantd-wildcard && tenantd remove bolt";
+    stranger(host, &["stays", renew])?;
+    let second = served("cold.example.org")?.stdout;
+    ensure!(
+        second.contains("DNS:*.example.org") && second != first,
+        "{first} {second}"
+    );
+    sleeps_and_wakes(host)
+}
+
+/// The API hands on to the sleep service.
+fn sleeps_and_wakes(host: &Host<'_>) -> anyhow::Result<()> {
+    let ask = |what: &str| {
+        let command = format!(
+            "curl --silent --show-error --request POST --unix-socket /run/tenantd/api.sock http://x/v1/tenants/{what}"
+        );
+        let answer = host.machine.script(&command)?;
+        serde_json::from_str::<Value>(&answer.stdout).with_context(|| answer.stdout.clone())
+    };
+    let answer = ask("cold/sleep")?;
+    ensure!(answer["standing"] == "frozen", "{answer}");
+    let answer = ask("cold/wake")?;
+    ensure!(answer["standing"] == "awake", "{answer}");
+    let answer = ask("nobody/wake")?;
+    ensure!(answer["status"] == 404, "{answer}");
+    Ok(())
 }
