@@ -15,7 +15,7 @@ use crate::host::files::{self, FileError};
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
 use crate::node::{FrontSettings, WildcardSettings};
-use crate::tenant::HostName;
+use crate::tenant::PublicHost;
 
 /// Largest file of these that is read, in bytes.
 const LIMIT: u64 = 256 * 1024;
@@ -55,7 +55,7 @@ impl Store {
 
     /// The certificate for a domain, and its key: the file's name has the domain, so that another one is never taken
     /// for it.
-    pub fn bundle(&self, domain: &HostName) -> Utf8PathBuf {
+    pub fn bundle(&self, domain: &PublicHost) -> Utf8PathBuf {
         self.directory.join(format!("{domain}.pem"))
     }
 

@@ -61,6 +61,7 @@ pub const RULES: &[Rule] = &[
     ("GET",    "/v1/templates",                               Read,     None),
     ("GET",    "/v1/plans",                                   Read,     None),
     ("GET",    "/v1/usage",                                   Read,     None),
+    ("GET",    "/v1/egress",                                  Read,     Some(Query)),
 
     ("GET",    "/v1/tokens",                                  Admin,    None),
     ("POST",   "/v1/tokens",                                  Admin,    None),
@@ -77,12 +78,16 @@ pub const RULES: &[Rule] = &[
     // What agents and visitors write is their owners' business.
     ("GET",    "/v1/tenants/{tenant}/logs",                   Operator, Some(Path)),
     ("GET",    "/v1/tenants/{tenant}/access",                 Operator, Some(Path)),
+    ("GET",    "/v1/tenants/{tenant}/egress/decisions",       Operator, Some(Path)),
+    ("GET",    "/v1/tenants/{tenant}/egress/test",            Operator, Some(Path)),
 
     ("POST",   "/v1/apply",                                   Operator, Some(Documents)),
     ("POST",   "/v1/tenants/{tenant}/start",                  Operator, Some(Path)),
     ("POST",   "/v1/tenants/{tenant}/stop",                   Operator, Some(Path)),
     ("POST",   "/v1/tenants/{tenant}/restart",                Operator, Some(Path)),
     ("POST",   "/v1/tenants/{tenant}/rollback",               Operator, Some(Path)),
+    ("POST",   "/v1/tenants/{tenant}/sleep",                  Operator, Some(Path)),
+    ("POST",   "/v1/tenants/{tenant}/wake",                   Operator, Some(Path)),
     // Suspending is what bills are collected with.
     ("POST",   "/v1/tenants/{tenant}/suspend",                Operator, None),
     ("POST",   "/v1/tenants/{tenant}/resume",                 Operator, None),

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::node::FrontSettings;
-use crate::tenant::{HostName, Period};
+use crate::tenant::{Period, PublicHost};
 
 /// Whom Caddy asks whether a host is known before it gets a certificate for it: itself. Only this host can ask; the
 /// answer is no secret.
@@ -77,7 +77,7 @@ pub struct Paths {
 #[derive(Debug, Clone)]
 pub struct SharedCertificate {
     /// The domain.
-    pub domain: HostName,
+    pub domain: PublicHost,
     /// A file with the chain and the key, in PEM.
     pub bundle: Utf8PathBuf,
     /// What is shown for it.

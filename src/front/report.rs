@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{Certificate, Sites, Trouble, WildcardReport};
 use crate::node::{FrontMode, FrontSettings};
-use crate::tenant::HostName;
+use crate::tenant::PublicHost;
 
 /// The public front.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -120,7 +120,7 @@ pub fn report(
         let certificate = wildcard.certificate.as_ref()?;
         (now < certificate.not_after).then(|| certificate.clone())
     });
-    let is_below = |host: &HostName| {
+    let is_below = |host: &PublicHost| {
         settings
             .domain
             .as_ref()

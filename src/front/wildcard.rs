@@ -1,5 +1,5 @@
 //! The wildcard certificate: when it is due, what the operator's program is told, how it stands.
-//! Pure; `crate::wildcard` gets it, and Caddy asks itself for it at each handshake (decision 28).
+//! Pure; `crate::wildcard` gets it, and Caddy asks itself for it at each handshake (decision 26).
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Certificate, CertificateState, Trouble};
 use crate::node::{FrontMode, FrontSettings};
-use crate::tenant::HostName;
+use crate::tenant::PublicHost;
 
 /// How long after an attempt that failed the next one is made: authorities count those, by the hour.
 const PAUSE: SignedDuration = SignedDuration::from_hours(1);
@@ -17,7 +17,7 @@ const PAUSE: SignedDuration = SignedDuration::from_hours(1);
 #[serde(rename_all = "kebab-case")]
 pub struct Wish {
     /// The domain; all hosts directly below it are meant too.
-    pub domain: HostName,
+    pub domain: PublicHost,
     /// The directory URL of the ACME server.
     pub directory: String,
 }

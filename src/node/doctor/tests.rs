@@ -25,11 +25,9 @@ pub(super) fn table(results: Vec<CheckResult>) -> String {
             .remedy
             .map(|remedy| format!(" -> {remedy}"))
             .unwrap_or_default();
-        let fixes: String = result
-            .fixes
-            .iter()
-            .map(|fix| format!("\n    fix: {fix}"))
-            .collect();
+        let fixes = result.fixes.iter().fold(String::new(), |fixes, fix| {
+            fixes + &format!("\n    fix: {fix}")
+        });
         format!(
             "{}: {:?}: {}{remedy}{fixes}\n",
             result.check, result.verdict, result.finding

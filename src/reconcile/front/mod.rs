@@ -27,7 +27,7 @@ use crate::host::systemd::{ActiveState, JobResult, SystemdError};
 use crate::layout::Layout;
 use crate::node::{FrontMode, FrontSettings};
 use crate::state::Wanted;
-use crate::tenant::{HostName, ResolvedSpec};
+use crate::tenant::{PublicHost, ResolvedSpec};
 
 pub use look::access_log;
 
@@ -234,7 +234,7 @@ async fn greet(engine: &Arc<Engine>, settings: &FrontSettings, sites: &Sites) {
         let certificate = certificates.get(host);
         let is_covered = shared.as_ref().is_some_and(|domain| {
             host.parse()
-                .is_ok_and(|host: HostName| host.is_within(domain))
+                .is_ok_and(|host: PublicHost| host.is_within(domain))
         });
         is_covered || certificate.is_some_and(|certificate| !certificate.wants_renewal(now))
     };

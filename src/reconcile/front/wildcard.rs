@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::node::FrontSettings;
 use crate::reconcile::blocking;
 use crate::reconcile::engine::Engine;
-use crate::tenant::HostName;
+use crate::tenant::PublicHost;
 use crate::wildcard::Store;
 
 const UNIT: &str = "tenantd-wildcard.service";
@@ -43,7 +43,7 @@ pub(super) async fn covered(
     layout: &Layout,
     settings: &FrontSettings,
     now: Timestamp,
-) -> Option<HostName> {
+) -> Option<PublicHost> {
     let (wish, seen) = look::wildcard(layout, settings).await?;
     seen.in_use(now).map(|_| wish.domain.clone())
 }

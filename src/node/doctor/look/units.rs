@@ -282,7 +282,7 @@ mod tests {
         assert!(differing_files(root, &files).is_empty());
         let one = &files[0].path;
         fs::write(root.join(one.trim_start_matches('/')), "edited").unwrap();
-        assert_eq!(differing_files(root, &files), [one.clone()]);
+        assert_eq!(differing_files(root, &files), std::slice::from_ref(one));
     }
 
     #[test]
