@@ -98,6 +98,7 @@ uninstall_all() {
             systemctl stop "tenantd-wake@$instance.timer" 2>/dev/null || true
             systemctl stop "tenantd-loopback@$instance.socket" "tenantd-loopback@$instance.service" \
                 "tenantd-ingress@$instance.socket" "tenantd-ingress@$instance.service" \
+                "tenantd-endpoints@$instance.socket" "tenantd-endpoints@$instance.service" \
                 "tenant-$tenant.service" "tenantd-awake@$instance.service" \
                 "tenantd-restore@$instance.service" "tenantd-secrets@$instance.service" \
                 "tenantd-egress@$instance.socket" "tenantd-egress@$instance.service" \
@@ -133,7 +134,7 @@ uninstall_all() {
     systemctl daemon-reload
     if [ "$purge" = yes ]; then
         rm -rf /var/lib/tenantd /var/lib/tenantd-front /var/log/tenantd-front /var/lib/tenantd-egress \
-            /var/lib/private/tenantd-egress /etc/tenantd /run/tenantd
+            /var/lib/private/tenantd-egress /var/lib/tenantd-endpoints /var/lib/private/tenantd-endpoints /etc/tenantd /run/tenantd
         say "tenantd and all tenants' data are gone"
     else
         say "tenantd is gone; data is kept in /var/lib/tenantd, settings in /etc/tenantd"

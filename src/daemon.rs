@@ -85,7 +85,7 @@ pub async fn serve(layout: Layout) -> Result<(), DaemonError> {
     let listener = api::server::listen(&layout.api_socket()).await?;
     let facts = fitness::host_facts(&facts);
     let database = Database::open(&layout.database())?;
-    let catalog = specs_dir::load_catalog(&layout.templates_dir(), &layout.plans_dir())?;
+    let catalog = specs_dir::load_catalog(&layout)?;
     let engine = Engine::new(layout, database, systemd, podman, facts, settings, catalog);
 
     // Watching begins before the first look, so that nothing falls between the two.
@@ -191,8 +191,7 @@ pub async fn reload(engine: &Arc<Engine>, pull: bool) -> Result<Reloaded, Operat
     notify(&[NotifyState::Status("reading settings and specs again")]);
     let settings =
         read_settings(&engine.layout).map_err(|error| OperationError::Settings(Box::new(error)))?;
-    let catalog =
-        specs_dir::load_catalog(&engine.layout.templates_dir(), &engine.layout.plans_dir())?;
+    let catalog = specs_dir::load_catalog(&engine.layout)?;
     engine.replace_settings(settings, catalog);
     backup_timer::apply(engine).await;
     let mut plans: Vec<_> = look(engine).await?.into_iter().map(repair_plan).collect();

@@ -57,6 +57,11 @@ impl Layout {
         self.config_dir().join("templates.d")
     }
 
+    /// The operator's price tables: `/etc/tenantd/prices.d`.
+    pub fn prices_dir(&self) -> Utf8PathBuf {
+        self.config_dir().join("prices.d")
+    }
+
     /// Plans that override or add to the embedded ones: `/etc/tenantd/plans.d`.
     pub fn plans_dir(&self) -> Utf8PathBuf {
         self.config_dir().join("plans.d")
@@ -221,15 +226,17 @@ impl Layout {
         self.run_dir().join("secrets.lock")
     }
 
-    /// What is kept of a tenant outside its own directory: evidence of failed attempts, secrets, and what its egress
-    /// door counted.
-    pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 4] {
+    /// What is kept of a tenant outside its own directory: evidence of failed attempts, secrets, what its egress door
+    /// counted, and what its endpoints have used.
+    pub fn kept_beside(&self, tenant: &TenantId) -> [Utf8PathBuf; 6] {
         [
             self.attempts_dir(tenant),
             self.tenant_secrets_dir(tenant),
             self.egress_state_dir(tenant),
-            // The link to it that systemd makes.
+            // The links to it, and to the one below, that systemd makes.
             self.at("var/lib/tenantd-egress").join(tenant.as_str()),
+            self.endpoints_dir(tenant),
+            self.at("var/lib/tenantd-endpoints").join(tenant.as_str()),
         ]
     }
 
@@ -416,6 +423,21 @@ impl Layout {
             .join("50-tenantd.conf")
     }
 
+    /// Which credentials `tenantd-endpoints@` of the tenant loads.
+    pub fn endpoints_drop_in(&self, tenant: &TenantId) -> Utf8PathBuf {
+        let service = UnitNames(tenant).instance("endpoints", "service");
+        self.unit_dir()
+            .join(format!("{service}.d"))
+            .join("50-tenantd.conf")
+    }
+
+    /// What the tenant's endpoints have used, a file for each month: the door's `StateDirectory=`, which systemd keeps
+    /// there for a service with a user of its own.
+    pub fn endpoints_dir(&self, tenant: &TenantId) -> Utf8PathBuf {
+        self.at("var/lib/private/tenantd-endpoints")
+            .join(tenant.as_str())
+    }
+
     /// Settings of the tenant's journal namespace.
     pub fn journal_conf(&self, tenant: &TenantId) -> Utf8PathBuf {
         let namespace = UnitNames(tenant).journal_namespace();
@@ -471,8 +493,8 @@ impl UnitNames<'_> {
         format!("tenant-{}", self.0)
     }
 
-    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `egress`, `loopback`,
-    /// `backup`.
+    /// An instance of one of the static templates: `net`, `restore`, `secrets`, `awake`, `ingress`, `egress`, `endpoints`,
+    /// `loopback`, `backup`.
     pub fn instance(&self, template: &str, suffix: &str) -> String {
         format!("tenantd-{template}@{}.{suffix}", self.0.escaped())
     }

@@ -62,6 +62,7 @@ pub const RULES: &[Rule] = &[
     ("GET",    "/v1/plans",                                   Read,     None),
     ("GET",    "/v1/usage",                                   Read,     None),
     ("GET",    "/v1/egress",                                  Read,     Some(Query)),
+    ("GET",    "/v1/spending",                                Read,     Some(Query)),
 
     ("GET",    "/v1/tokens",                                  Admin,    None),
     ("POST",   "/v1/tokens",                                  Admin,    None),

@@ -13,6 +13,7 @@ mod resources;
 mod routes;
 pub mod server;
 mod sleep;
+mod spending;
 pub mod tcp;
 mod tls;
 mod usage;
@@ -35,6 +36,7 @@ pub use routes::secrets::{SecretChange, SecretDetail, SecretRevealed, SecretVers
 pub use routes::sleep::SleepAnswer;
 pub use routes::tokens::{TokenDetail, TokenMade, TokenRequest};
 pub use sleep::{SleepSummary, SleepTier};
+pub use spending::{SpendingLimits, SpendingLine, SpendingReport};
 pub use usage::{Promised, StorageUsage, TenantUsage, UsageReport};
 
 use crate::reconcile::Engine;
@@ -54,6 +56,7 @@ fn routes() -> OpenApiRouter<Arc<Engine>> {
         .merge(routes::tenants::router())
         .merge(routes::usage::router())
         .merge(routes::egress::router())
+        .merge(routes::spending::router())
         .merge(routes::revisions::router())
         .merge(routes::secrets::router())
         .merge(routes::logs::router())

@@ -8,6 +8,7 @@ mod front;
 mod node;
 mod release;
 mod sleep;
+mod spending;
 mod store;
 mod tenant;
 mod token;
@@ -22,6 +23,7 @@ pub use front::*;
 pub use node::*;
 pub use release::*;
 pub use sleep::*;
+pub use spending::*;
 pub use store::*;
 pub use tenant::*;
 pub use token::*;
@@ -123,6 +125,15 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tenantd top\n  tenantd top acme --once\n  \
                             tenantd top --once --json | jq '.[0].id'")]
     Top(TopArgs),
+    /// Show what tenants' endpoints have used: requests, tokens and money, and how they stand to their limits.
+    ///
+    /// Days and months are those of UTC; money is in the currency of /etc/tenantd/prices.d. A tenant that has used up
+    /// its limit is paused: its endpoints answer 429 until the next period, or until an apply raises the limit.
+    #[command(
+        after_help = "Examples:\n  tenantd spending\n  tenantd spending acme --month 2026-11\n  \
+                            tenantd spending --json | jq '.[] | select(.limits.paused) | .tenant'"
+    )]
+    Spending(SpendingArgs),
     /// Show what passed tenants' egress doors in a month: bytes, connections, refusals, and how much of the plan's volume.
     #[command(
         after_help = "Examples:\n  tenantd usage\n  tenantd usage acme --period 2026-11\n  \

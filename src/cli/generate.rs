@@ -64,6 +64,8 @@ pub enum SchemaOf {
     Template,
     /// A plan.
     Plan,
+    /// A price table.
+    Prices,
     /// `node.toml`.
     Node,
 }
@@ -115,6 +117,7 @@ pub fn run(console: Console, command: GenerateCommand) -> Result<(), CliError> {
             SchemaOf::Spec => schema::spec(),
             SchemaOf::Template => schema::template(),
             SchemaOf::Plan => schema::plan(),
+            SchemaOf::Prices => schema::prices(),
             SchemaOf::Node => schemars::schema_for!(NodeSettings).to_value(),
         })),
     }

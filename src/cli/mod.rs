@@ -42,6 +42,7 @@ mod samples;
 mod secret;
 mod show;
 mod sleep;
+mod spending;
 mod table;
 mod tenants;
 mod terminal;
@@ -152,6 +153,7 @@ async fn ask(client: &Client, console: Console, command: Command) -> Result<Exit
             output,
         } => attempt::show(client, console, &tenant, which, output.json).await,
         Command::Show { tenant, output, .. } => show::run(client, console, &tenant, output).await,
+        Command::Spending(args) => spending::run(client, console, args).await,
         Command::Top(args) => top::run(client, console, args).await,
         Command::Usage(args) => egress::usage(client, console, args).await,
         Command::Egress { command } => egress::run(client, console, command).await,

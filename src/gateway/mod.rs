@@ -2,4 +2,5 @@
 //! They work without the control daemon and never read the state database.
 
 pub mod egress;
+pub mod endpoints;
 pub mod ingress;

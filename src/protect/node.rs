@@ -58,6 +58,7 @@ fn parts(layout: &Layout) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, ProtectErro
         (layout.specs_dir(), "tenants.d"),
         (layout.templates_dir(), "templates.d"),
         (layout.plans_dir(), "plans.d"),
+        (layout.prices_dir(), "prices.d"),
     ] {
         let entries = directory.read_dir_utf8().into_iter().flatten().flatten();
         let files = entries.filter(|entry| entry.path().extension() == Some("toml"));

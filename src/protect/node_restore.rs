@@ -198,6 +198,7 @@ fn put_in_place(
         ("tenants.d", layout.specs_dir()),
         ("templates.d", layout.templates_dir()),
         ("plans.d", layout.plans_dir()),
+        ("prices.d", layout.prices_dir()),
     ] {
         copy_all(&restored.join(name), &directory, 0o644)?;
     }

@@ -46,11 +46,14 @@ fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts, lay
         names.instance("net", "service"),
         names.instance("restore", "service"),
     ];
-    if !spec.secrets.is_empty() {
+    if spec.has_agent_secrets() {
         needs.push(names.instance("secrets", "service"));
     }
     if egress::is_open(spec) {
         needs.push(names.instance("egress", "socket"));
+    }
+    if !spec.endpoints.endpoints.is_empty() {
+        needs.push(names.instance("endpoints", "socket"));
     }
     let needs = needs.join(" ");
     unit.section("Unit")
@@ -68,6 +71,10 @@ fn unit_section(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts, lay
     if egress::is_open(spec) {
         unit.comment("Its door stays until the agent has ended.")
             .key("After", names.instance("egress", "service"));
+    }
+    if !spec.endpoints.endpoints.is_empty() {
+        unit.comment("This one too.")
+            .key("After", names.instance("endpoints", "service"));
     }
     if facts.project_quotas {
         let quota = names.instance("quota", "service");
@@ -217,7 +224,8 @@ fn service(unit: &mut UnitText, spec: &ResolvedSpec, facts: &HostFacts) {
         .key("ExecStop", format_args!("-{tenantd} unit thaw {tenant}"))
         .key_if(
             "ExecStopPost",
-            (!spec.secrets.is_empty()).then(|| format!("-{tenantd} unit secrets-down {tenant}")),
+            spec.has_agent_secrets()
+                .then(|| format!("-{tenantd} unit secrets-down {tenant}")),
         )
         .key("TimeoutStartSec", start_timeout(spec))
         .key("TimeoutStopSec", stop_timeout(spec))

@@ -4,6 +4,7 @@
 mod complaint;
 mod container;
 mod egress;
+mod endpoints;
 mod escape;
 mod facts;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::tenant::{
 use super::facts::{Controller, HostFacts, IdRange};
 use super::unit_file::UnitText;
 use super::unit_set::{UnitFile, UnitSet};
-use super::{container, secrets, slice};
+use super::{container, endpoints, secrets, slice};
 
 /// Failed starts in a row before systemd gives up on an agent.
 pub(super) const RESTARTS: u32 = 5;
@@ -115,7 +115,18 @@ pub fn render(
         layout.egress_file(tenant),
         UnitFile::Text(egress_json(spec)),
     );
-    if !spec.secrets.is_empty() {
+    if !spec.endpoints.endpoints.is_empty() {
+        let socket = names.instance("endpoints", "socket");
+        set.add(
+            units.join("sockets.target.wants").join(socket),
+            UnitFile::Link(units.join("tenantd-endpoints@.socket")),
+        );
+        set.add(
+            layout.endpoints_drop_in(tenant),
+            UnitFile::Text(endpoints::drop_in(spec, versions, layout)),
+        );
+    }
+    if spec.has_agent_secrets() {
         set.add(
             layout.secrets_drop_in(tenant),
             UnitFile::Text(secrets::drop_in(spec, revision, versions, layout)),
@@ -216,6 +227,7 @@ fn runtime_json(
             bytes: spec.limits.storage.bytes(),
         }),
         secrets: secrets::delivery(spec, versions, ids),
+        endpoints: (!spec.endpoints.is_empty()).then(|| spec.endpoints.clone()),
     };
     let json = serde_json::to_string_pretty(&runtime);
     // Strings, numbers and lists always serialise.

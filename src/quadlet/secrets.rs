@@ -34,7 +34,7 @@ pub fn delivery(
     versions: &SecretVersions,
     ids: IdRange,
 ) -> Option<SecretDelivery> {
-    let user = spec.user.filter(|_| !spec.secrets.is_empty())?;
+    let user = spec.user.filter(|_| spec.has_agent_secrets())?;
     let files = of(spec, versions).filter_map(|(name, version)| {
         Some(DeliveredSecret {
             name: name.clone(),
@@ -49,18 +49,18 @@ pub fn delivery(
     })
 }
 
-/// The versions of the secrets that the spec has.
+/// The versions of the secrets that the agent gets.
 fn of<'a>(
     spec: &'a ResolvedSpec,
     versions: &'a SecretVersions,
 ) -> impl Iterator<Item = (&'a SecretName, SecretVersion)> {
-    let names = spec.secrets.keys();
-    names.filter_map(|name| Some((name, *versions.get(name)?)))
+    let secrets = spec.agent_secrets();
+    secrets.filter_map(|(name, _)| Some((name, *versions.get(name)?)))
 }
 
 /// Whether the agent gets secrets as variables.
 fn has_variables(spec: &ResolvedSpec) -> bool {
-    spec.secrets.values().any(|secret| secret.env.is_some())
+    spec.agent_secrets().any(|(_, secret)| secret.env.is_some())
 }
 
 /// The entry point: the agent's own command, behind the program that reads its variables from their files.
@@ -69,7 +69,7 @@ pub fn command(spec: &ResolvedSpec) -> Option<Vec<String>> {
     if !has_variables(spec) {
         return Some(command);
     }
-    let variables = spec.secrets.values().filter_map(|secret| {
+    let variables = spec.agent_secrets().filter_map(|(_, secret)| {
         let variable = secret.env.as_ref()?;
         Some(format!("{variable}={SECRETS_PATH}/{}", secret.file))
     });
@@ -82,7 +82,7 @@ pub fn command(spec: &ResolvedSpec) -> Option<Vec<String>> {
 
 /// The mounts of `[Container]`, and no core dumps of whoever has read them.
 pub fn mounts(unit: &mut UnitText, spec: &ResolvedSpec, layout: &Layout) {
-    if spec.secrets.is_empty() {
+    if !spec.has_agent_secrets() {
         return;
     }
     let source = layout.secret_mount(&spec.tenant);

@@ -199,6 +199,34 @@ fn secrets_are_files_and_variables_and_no_values() {
 }
 
 #[test]
+fn a_key_goes_to_the_endpoints_door_and_not_to_the_agent() {
+    let spec = format!(
+        "{GENERIC}\n[secrets.DISCORD]\nenv = \"API_KEY\"\n[endpoints.anthropic]\nkey = \"DISCORD\"\n"
+    );
+    let set = rendered(&spec, &HostFacts::complete()).unwrap();
+    let text = |path: &str| match set.get(path.into()) {
+        Some(UnitFile::Text(text)) => text.clone(),
+        other => panic!("{path}: {other:?}"),
+    };
+    let drop_in = "/etc/systemd/system/tenantd-endpoints@foo\\x2dbar.service.d/50-tenantd.conf";
+    let key = "LoadCredentialEncrypted=DISCORD:/var/lib/tenantd/secrets/foo-bar/DISCORD/12.cred\n";
+    assert!(text(drop_in).contains(key), "{}", text(drop_in));
+    let container = text("/etc/containers/systemd/tenantd/foo-bar/tenant-foo-bar.container");
+    for line in [
+        "Environment=ANTHROPIC_BASE_URL=http://127.0.0.1:3130/anthropic\n",
+        "Environment=API_KEY=held-by-tenantd\n",
+        " tenantd-endpoints@foo\\x2dbar.socket\n",
+    ] {
+        assert!(container.contains(line), "{line} is not in {container}");
+    }
+    for word in ["DISCORD", "tenantd-secrets@", "/run/secrets"] {
+        assert!(!container.contains(word), "{word} is in {container}");
+    }
+    let link = "/etc/systemd/system/sockets.target.wants/tenantd-endpoints@foo\\x2dbar.socket";
+    assert!(set.get(link.into()).is_some());
+}
+
+#[test]
 fn values_full_of_signs() {
     insta::assert_snapshot!(shown(&rendered(HOSTILE, &HostFacts::complete()).unwrap()));
 }

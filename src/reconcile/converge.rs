@@ -9,12 +9,12 @@ use super::decide::{Agent, Desired, Difference, Observed, Step, decide};
 use super::engine::Engine;
 use super::error::OperationError;
 use super::evidence;
-use super::ingress;
 use super::judge::ending;
 use super::limits;
 use super::observe::drift;
 use super::run::Run;
 use super::view::is_about_to_restart;
+use super::{endpoints, ingress};
 use crate::failpoint;
 use crate::gateway::ingress::Held;
 use crate::host::podman::PodmanError;
@@ -123,7 +123,7 @@ async fn observe(
     let names = UnitNames(&row.id);
     let (service, socket) = (names.service(), names.instance("ingress", "socket"));
     let timer = names.instance("wake", "timer");
-    let mut helpers: Vec<_> = ["net", "awake", "ingress", "egress", "restore"]
+    let mut helpers: Vec<_> = ["net", "awake", "ingress", "egress", "endpoints", "restore"]
         .map(|template| names.instance(template, "service"))
         .into();
     helpers.push(names.instance("egress", "socket"));
@@ -177,6 +177,7 @@ async fn observe(
         egress_unwanted: is_active(&egress)
             && stored
                 .is_some_and(|wanted| wanted.revision.resolved.egress.mode == EgressMode::None),
+        endpoints_outdated: endpoints::is_outdated(engine, &row.id, stored).await?,
         socket_listening: find(&socket).is_some_and(|unit| unit.active == ActiveState::Active),
         timer_active: find(&timer).is_some_and(|unit| unit.active == ActiveState::Active),
         helpers_active: helpers.iter().any(|name| is_active(name)),
@@ -244,6 +245,8 @@ async fn take(
                 names.instance("wake", "timer"),
                 names.instance("ingress", "socket"),
                 names.instance("ingress", "service"),
+                names.instance("endpoints", "socket"),
+                names.instance("endpoints", "service"),
                 names.instance("awake", "service"),
                 names.instance("restore", "service"),
                 names.instance("egress", "socket"),
@@ -290,6 +293,7 @@ async fn take(
         }
         Step::StopTimer => stop(run, &names.instance("wake", "timer")).await,
         Step::RestartJournal => limits::restart_journal(run).await,
+        Step::RenewEndpoints => renew_endpoints(run, names, stored).await,
         Step::LimitStorage => limits::limit_storage(run).await,
         Step::CloseEgress => stop(run, &names.instance("egress", "socket")).await,
         Step::AdjustLimits => match stored {
@@ -325,6 +329,18 @@ async fn install(
         return Ok(());
     }
     stop(run, &UnitNames(tenant).instance("ingress", "service")).await
+}
+
+/// The socket stays for the next door, if there is to be one.
+async fn renew_endpoints(
+    run: &Run,
+    names: UnitNames<'_>,
+    stored: Option<&StoredRevision>,
+) -> Result<(), OperationError> {
+    if stored.is_none_or(|stored| !endpoints::has_any(stored)) {
+        stop(run, &names.instance("endpoints", "socket")).await?;
+    }
+    stop(run, &names.instance("endpoints", "service")).await
 }
 
 fn unit_set(stored: Option<&StoredRevision>) -> Option<UnitSet> {

@@ -49,6 +49,8 @@ pub struct Observed {
     pub journal_outdated: bool,
     /// The file system keeps another storage limit than the wanted one.
     pub storage_outdated: bool,
+    /// The endpoints' door runs by older settings than those that are installed, or without any.
+    pub endpoints_outdated: bool,
     /// The ingress socket listens.
     pub socket_listening: bool,
     /// The timer that wakes it at regular times is at work.
@@ -113,6 +115,8 @@ pub enum Step {
     RestartJournal,
     /// Has the file system keep the storage limit.
     LimitStorage,
+    /// Ends the endpoints' door; the next request starts one with the settings that are installed.
+    RenewEndpoints,
     /// Opens the ingress socket.
     Listen,
     /// Has the agent woken at regular times.
@@ -140,6 +144,7 @@ impl fmt::Display for Step {
             Self::Reload => "reload systemd",
             Self::RestartJournal => "restart the journal for its new limits",
             Self::LimitStorage => "set the storage limit",
+            Self::RenewEndpoints => "renew the door of the endpoints",
             Self::Listen => "open the ingress socket",
             Self::StartTimer => "start the timer that wakes the agent",
             Self::StopTimer => "stop the timer that wakes the agent",
@@ -243,7 +248,7 @@ fn push_install(steps: &mut Vec<Step>, observed: &Observed) {
     }
 }
 
-/// What keeps limits outside of the agent, which need not notice.
+/// What stands outside of the agent, which need not notice.
 fn push_limits(steps: &mut Vec<Step>, observed: &Observed) {
     if observed.journal_outdated {
         steps.push(Step::RestartJournal);
@@ -253,6 +258,9 @@ fn push_limits(steps: &mut Vec<Step>, observed: &Observed) {
     }
     if observed.egress_unwanted {
         steps.push(Step::CloseEgress);
+    }
+    if observed.endpoints_outdated {
+        steps.push(Step::RenewEndpoints);
     }
 }
 
@@ -407,6 +415,7 @@ mod tests {
             Step::RestartJournal => observed.journal_outdated = false,
             Step::LimitStorage => observed.storage_outdated = false,
             Step::CloseEgress => observed.egress_unwanted = false,
+            Step::RenewEndpoints => observed.endpoints_outdated = false,
             Step::AdjustLimits => {
                 assert!(observed.running_revision.is_some());
                 observed.difference = Difference::InForce;
@@ -443,6 +452,7 @@ mod tests {
             ],
             journal_outdated in any::<bool>(),
             storage_outdated in any::<bool>(),
+            endpoints_outdated in any::<bool>(),
             socket_listening in any::<bool>(),
             egress_unwanted in any::<bool>(),
             helpers_active in any::<bool>(),
@@ -459,6 +469,7 @@ mod tests {
                 difference,
                 journal_outdated,
                 storage_outdated,
+                endpoints_outdated,
                 socket_listening,
                 egress_unwanted,
                 helpers_active,

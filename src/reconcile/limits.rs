@@ -34,7 +34,7 @@ fn container_limits(limits: &Limits, facts: &HostFacts) -> ContainerLimits {
 /// Whether an agent of one revision runs on when the other one takes its place.
 pub fn is_live(old: &Revision, new: &Revision) -> bool {
     old.image == new.image
-        && old.secrets == new.secrets
+        && old.agent_secrets().eq(new.agent_secrets())
         && live_change(&old.resolved, &new.resolved).is_live()
 }
 

@@ -28,6 +28,7 @@ mod decide;
 mod diagnose;
 pub mod drift;
 mod egress;
+mod endpoints;
 mod engine;
 mod error;
 mod evidence;

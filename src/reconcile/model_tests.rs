@@ -203,6 +203,7 @@ impl World {
                     Step::AdjustLimits
                     | Step::CloseEgress
                     | Step::LimitStorage
+                    | Step::RenewEndpoints
                     | Step::RestartJournal
                     | Step::StartTimer
                     | Step::StopTimer => {}

@@ -68,6 +68,8 @@ impl Engine {
             names.instance("ingress", "service"),
             names.instance("egress", "socket"),
             names.instance("egress", "service"),
+            names.instance("endpoints", "socket"),
+            names.instance("endpoints", "service"),
             names.instance("awake", "service"),
             names.instance("net", "service"),
         ];

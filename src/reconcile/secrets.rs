@@ -372,6 +372,9 @@ fn detail(
 ) -> SecretDetail {
     let current = used.current.as_ref();
     let secret = current.and_then(|revision| revision.resolved.secrets.get(name));
+    // A key of an endpoint is no file and no variable of the agent.
+    let is_key = current.is_some_and(|revision| revision.resolved.endpoints.has_key(name));
+    let delivered = secret.filter(|_| !is_key);
     let kept = used.by_revisions.get(name);
     SecretDetail {
         tenant: tenant.to_string(),
@@ -381,8 +384,8 @@ fn detail(
             .and_then(|revision| revision.secrets.get(name))
             .map(|version| version.0),
         revision: secret.and(current).map(|revision| revision.number.0),
-        file: secret.map(|secret| secret.file.clone()),
-        env: secret.and_then(|secret| secret.env.clone()),
+        file: delivered.map(|secret| secret.file.clone()),
+        env: delivered.and_then(|secret| secret.env.clone()),
         versions: versions
             .iter()
             .map(|version| SecretVersionDetail {

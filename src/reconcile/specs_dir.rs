@@ -17,6 +17,7 @@ use super::image::Images;
 use super::operations::{ApplyJob, failed_alike, plan, refuse, resolve_all};
 use crate::api::{ApplyPlan, Change, Document};
 use crate::host::files::{self, FileError};
+use crate::layout::Layout;
 use crate::state::{Operation, OperationKind};
 use crate::tenant::{Catalog, MAX_BYTES, ResolvedSpec, Source, TenantId};
 
@@ -56,16 +57,20 @@ fn toml_files(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, FileError> {
     Ok(paths)
 }
 
-/// The built-in templates and plans with the operator's laid over them.
-pub fn load_catalog(templates: &Utf8Path, plans: &Utf8Path) -> Result<Catalog, OperationError> {
+/// The built-in templates and plans with the operator's laid over them, and the operator's price tables.
+pub fn load_catalog(layout: &Layout) -> Result<Catalog, OperationError> {
     let mut catalog = Catalog::builtin();
     let mut faulty = Vec::new();
-    for document in read_documents(templates)? {
+    for document in read_documents(&layout.templates_dir())? {
         let added = catalog.add_template(&Source::new(document.name, document.text));
         faulty.extend(added.err());
     }
-    for document in read_documents(plans)? {
+    for document in read_documents(&layout.plans_dir())? {
         let added = catalog.add_plan(&Source::new(document.name, document.text));
+        faulty.extend(added.err());
+    }
+    for document in read_documents(&layout.prices_dir())? {
+        let added = catalog.add_prices(&Source::new(document.name, document.text));
         faulty.extend(added.err());
     }
     if faulty.is_empty() {

@@ -25,6 +25,9 @@ pub struct Bed {
     memory: Mutex<Memory>,
 }
 
+/// When the egress door and the endpoints' last wrote something down.
+pub type Written = [Option<Timestamp>; 2];
+
 /// See the module.
 #[derive(Debug)]
 pub struct Memory {
@@ -37,8 +40,8 @@ pub struct Memory {
     pub starting: bool,
     /// A stop of its agent is on its way.
     pub stopping: bool,
-    /// When its egress door last wrote something down, and when that was first seen.
-    egress: Option<(Timestamp, Instant)>,
+    /// When its doors to the outside last wrote something down, and when that was first seen.
+    egress: Option<(Written, Instant)>,
     cpu: Option<(Instant, u64)>,
     share: Option<u32>,
 }
@@ -143,10 +146,13 @@ impl Memory {
         }
     }
 
-    /// Takes in when its egress door last wrote something down; gives how long nothing has passed that door since, as far as
-    /// it was seen. The file's time only tells two writings apart: lengths are measured by the clock that never jumps.
-    pub fn note_egress(&mut self, now: Instant, written: Option<Timestamp>) -> Option<Duration> {
-        let written = written?;
+    /// Takes in when its doors to the outside last wrote something down; gives how long nothing has passed them since, as
+    /// far as it was seen. The files' times only tell two writings apart: lengths are measured by the clock that never
+    /// jumps.
+    pub fn note_egress(&mut self, now: Instant, written: Written) -> Option<Duration> {
+        if written == Written::default() {
+            return None;
+        }
         match self.egress {
             Some((before, since)) if before == written => Some(now.duration_since(since)),
             _ => {
@@ -195,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_the_egress_door_is_a_sign_of_life_whatever_the_hosts_clock_says() {
+    fn what_passes_the_doors_to_the_outside_is_a_sign_of_life_whatever_the_hosts_clock_says() {
         let bed = Bed::new("acme".parse().unwrap());
         let begin = clock::monotonic();
         let after = |seconds| begin + Duration::from_secs(seconds);
-        let written = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let written = |text: &str| [Some(text.parse::<Timestamp>().unwrap()), None];
         let mut memory = bed.memory();
-        assert_eq!(memory.note_egress(begin, None), None);
+        assert_eq!(memory.note_egress(begin, [None; 2]), None);
         let first = written("2026-11-01T00:00:00Z");
         assert_eq!(memory.note_egress(begin, first), Some(Duration::ZERO));
         assert_eq!(
@@ -215,6 +221,8 @@ mod tests {
             memory.note_egress(after(70), second),
             Some(Duration::from_secs(9))
         );
+        let asked = [second[0], first[0]];
+        assert_eq!(memory.note_egress(after(71), asked), Some(Duration::ZERO));
     }
 
     #[tokio::test]

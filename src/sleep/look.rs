@@ -34,8 +34,11 @@ pub fn look(layout: &Layout, bed: &Bed, now: Instant, has_swap: bool) -> Seen {
     let record = Freezer::new(layout.clone()).record(&bed.tenant);
     let mut memory = bed.memory();
     let cpu = memory.note_cpu(now, usage.and_then(|usage| usage.cpu_us));
-    // Its egress door writes there within seconds whenever something has passed.
-    let written = files::modified(&layout.egress_state_dir(&bed.tenant));
+    // Its doors to the outside write there within seconds whenever something has passed.
+    let written = [
+        files::modified(&layout.egress_state_dir(&bed.tenant)),
+        files::modified(&layout.endpoints_dir(&bed.tenant)),
+    ];
     let egress = memory.note_egress(now, written);
     let agent = match record {
         _ if group.is_none() => Agent::Down,

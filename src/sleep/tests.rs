@@ -72,6 +72,7 @@ impl Host {
             quiesce: None,
             storage: None,
             secrets: None,
+            endpoints: None,
         };
         let json = serde_json::to_vec(&runtime).unwrap();
         fs::write(layout.runtime_file(&tenant), json).unwrap();

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::suggest::closest;
-use super::{Plan, Problem, Problems, ResolvedSpec, Source, Spec, Template, TenantId, resolve};
+use super::{
+    Plan, PriceTable, Problem, Problems, ResolvedSpec, Source, Spec, Template, TenantId, resolve,
+};
 
 /// Templates that come with the program.
 const TEMPLATES: [(&str, &str); 4] = [
@@ -41,6 +43,7 @@ const PLANS: [(&str, &str); 3] = [
 pub struct Catalog {
     templates: BTreeMap<String, (Template, String)>,
     plans: BTreeMap<String, (Plan, String)>,
+    prices: BTreeMap<String, PriceTable>,
 }
 
 impl Catalog {
@@ -52,6 +55,7 @@ impl Catalog {
         let mut catalog = Self {
             templates: BTreeMap::new(),
             plans: BTreeMap::new(),
+            prices: BTreeMap::new(),
         };
         for (name, text) in TEMPLATES {
             let added = catalog.add_template(&Source::new(name, text));
@@ -83,6 +87,16 @@ impl Catalog {
         let plan = Plan::parse(source)?;
         let entry = (plan, source.text.clone());
         self.plans.insert(entry.0.name.clone(), entry);
+        Ok(())
+    }
+
+    /// Adds a price table, in place of an earlier one of its name.
+    ///
+    /// # Errors
+    /// Every problem of the text.
+    pub fn add_prices(&mut self, source: &Source) -> Result<(), Problems> {
+        let table = PriceTable::parse(source)?;
+        self.prices.insert(table.name.clone(), table);
         Ok(())
     }
 
@@ -146,7 +160,9 @@ impl Catalog {
             .get(&spec.plan)
             .ok_or_else(|| unknown("plan", &spec.plan, self.plans.keys()));
         let resolved = match (template, plan) {
-            (Ok((template, _)), Ok((plan, _))) => resolve(&spec, template, plan),
+            (Ok((template, _)), Ok((plan, _))) => resolve(&spec, template, plan, |table| {
+                self.prices.get(table).map(|table| table.models.clone())
+            }),
             (template, plan) => Err([template.err(), plan.err()].into_iter().flatten().collect()),
         };
         match resolved {

@@ -7,12 +7,13 @@ use camino::Utf8Path;
 
 use super::plan::Limits;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Quiesce, Stop};
-use super::{Egress, Problem, PublicHost, QuiesceCall, Secrets, Size, secret};
+use super::{Egress, Endpoints, Problem, PublicHost, QuiesceCall, Secrets, Size, endpoint, secret};
 
 /// The tables of a spec, of a template, or of one over the other.
 pub struct Tables<'a> {
     pub env: &'a Env,
     pub secrets: &'a Secrets,
+    pub endpoints: &'a Endpoints,
     pub container: &'a Container,
     pub ingress: &'a Ingress,
     pub egress: &'a Egress,
@@ -27,6 +28,9 @@ pub struct Tables<'a> {
 pub fn tables(tables: &Tables<'_>) -> Vec<Problem> {
     let mut findings = environment(tables.env);
     findings.extend(secret::check(tables.secrets, |name| {
+        is_reserved(name) || tables.env.contains_key(name)
+    }));
+    findings.extend(endpoint::check(tables.endpoints, |name| {
         is_reserved(name) || tables.env.contains_key(name)
     }));
     findings.extend(container(tables.container));
@@ -110,7 +114,7 @@ pub fn is_mount_name(name: &str) -> bool {
     is_name(name)
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 31
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && !text.ends_with('-')

@@ -1,9 +1,10 @@
 //! What a change of a tenant's spec asks of its agent while it runs.
 //! Pure: it compares two resolved specs, field by field, and knows no image and no host.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{EgressMode, EgressPolicy, Limits, ResolvedSpec};
+use super::{EgressMode, EgressPolicy, Limits, ResolvedSecret, ResolvedSpec, SecretName};
 
 /// How the change from one resolved spec to another comes into force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,7 +93,8 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
         port,
         egress: policy,
         start_probe,
-        secrets,
+        secrets: _,
+        endpoints: _,
         state,
         cache,
         stop,
@@ -151,11 +153,52 @@ pub fn live_change(old: &ResolvedSpec, new: &ResolvedSpec) -> LiveChange {
     change.restart("container.shm-size", shm_size, &new.shm_size);
     change.restart("ingress.port", port, &new.port);
     change.restart("probes.start", start_probe, &new.start_probe);
-    change.restart("secrets", secrets, &new.secrets);
+    // Its own variables are in `env`, and keys are none of its secrets: only the first endpoint asks for a start,
+    // which requires their socket.
+    change.limit("endpoints", told(old), told(new));
+    change.limit("spending", spent(old), spent(new));
+    let has_any = |spec: &ResolvedSpec| !spec.endpoints.endpoints.is_empty();
+    change.restart("endpoints", &has_any(old), &has_any(new));
+    let agents = |spec: &ResolvedSpec| -> BTreeMap<SecretName, ResolvedSecret> {
+        let secrets = spec.agent_secrets();
+        secrets
+            .map(|(name, secret)| (name.clone(), secret.clone()))
+            .collect()
+    };
+    change.restart("secrets", &agents(old), &agents(new));
     change.restart("state", state, &new.state);
     change.restart("cache", cache, &new.cache);
     change.restart("stop", stop, &new.stop);
     change
+}
+
+/// The endpoints in a few words. Headers and prices are not told: they may be long.
+fn told(spec: &ResolvedSpec) -> String {
+    let endpoints = spec.endpoints.endpoints.iter();
+    let told: Vec<_> = endpoints
+        .map(|(name, endpoint)| format!("{name} ({})", endpoint.upstream))
+        .collect();
+    if told.is_empty() {
+        "none".to_owned()
+    } else {
+        told.join(", ")
+    }
+}
+
+/// The limits of spending in a few words.
+fn spent(spec: &ResolvedSpec) -> String {
+    let spending = &spec.endpoints.spending;
+    let tokens = spending.tokens.map(|tokens| format!("{tokens} tokens"));
+    let money = spending.money.map(|money| money.to_string());
+    let limits: Vec<_> = tokens.into_iter().chain(money).collect();
+    if limits.is_empty() {
+        return "none".to_owned();
+    }
+    format!(
+        "{} a {}",
+        limits.join(", "),
+        spending.period.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]
@@ -244,6 +287,39 @@ mod tests {
         let change = live_change(&resolved(SPEC), &resolved(&new));
         assert_eq!(change.restart, [named]);
         assert_eq!(change.live, []);
+    }
+
+    const KEY: &str =
+        "secrets.KEY = {}\nendpoints.a = { upstream = \"https://a.example\", key = \"KEY\" }\n";
+
+    #[rstest::rstest]
+    #[case(
+        "endpoints.b = { upstream = \"https://b.example\", auth = \"none\" }",
+        "endpoints from a (https://a.example) to a (https://a.example), b (https://b.example)"
+    )]
+    #[case("spending.tokens = 5", "spending from none to 5 tokens a month")]
+    #[case(
+        "spending = { money = \"2.5\", period = \"day\" }",
+        "spending from none to 2.50 a day"
+    )]
+    fn endpoints_change_under_a_running_agent(#[case] line: &str, #[case] told: &str) {
+        let mut catalog = Catalog::builtin();
+        let prices = "name = \"a\"\n[[models]]\nmodel = \"*\"\ninput = \"1\"\noutput = \"1\"\n";
+        catalog.add_prices(&Source::new("a.toml", prices)).unwrap();
+        let resolve = |spec: &str| catalog.resolve(&Source::new("test.toml", spec)).unwrap().1;
+        let change = live_change(
+            &resolve(&format!("{SPEC}{KEY}")),
+            &resolve(&format!("{SPEC}{KEY}{line}\n")),
+        );
+        assert!(change.is_live(), "{change:?}");
+        let live: Vec<_> = change.live.iter().map(ToString::to_string).collect();
+        assert_eq!(live, [told]);
+    }
+
+    #[test]
+    fn the_first_endpoint_waits_for_a_start() {
+        let change = live_change(&resolved(SPEC), &resolved(&format!("{SPEC}{KEY}")));
+        assert_eq!(change.restart, ["endpoints"]);
     }
 
     prop_compose! {

@@ -7,13 +7,16 @@ mod check;
 mod cpus;
 mod destination;
 mod egress;
+mod endpoint;
 mod failure;
 mod host_name;
 mod id;
 mod image;
 mod live;
+mod money;
 mod period;
 mod plan;
+mod price;
 mod problem;
 mod public_host;
 mod resolve;
@@ -32,6 +35,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod text;
+mod upstream;
 mod wake;
 
 pub use capability::{Capability, CapabilityError};
@@ -40,13 +44,19 @@ pub use check::is_mount_name;
 pub use cpus::{Cpus, CpusError};
 pub use destination::{Destination, DestinationError, PrivateNetwork, WEB_PORTS};
 pub use egress::{Egress, EgressMode, EgressPolicy, EgressRuntime};
+pub use endpoint::{
+    ENDPOINTS_PORT, Endpoint, EndpointSettings, Endpoints, KeyStyle, KeyStyleError, PLACEHOLDER,
+    ResolvedEndpoint, Spending, SpendingPeriod, base_url,
+};
 pub use failure::FailureCause;
 pub use host_name::{HostName, HostNameError};
 pub use id::{TenantId, TenantIdError};
 pub use image::{ImageId, ImageIdError, ImageRef, ImageRefError};
 pub use live::{LiveChange, ValueChange, live_change};
+pub use money::{Money, MoneyError};
 pub use period::{Period, PeriodError};
 pub use plan::{Limits, Plan};
+pub use price::{ModelPrice, PriceTable, Tokens, cost};
 pub use problem::{Place, Problem, Problems};
 pub use public_host::{PublicHost, PublicHostError};
 pub use resolve::resolve;
@@ -67,4 +77,5 @@ pub use spec::Spec;
 pub use state::{Edge, IllegalTransition, TenantState};
 pub use tables::{KillMode, User};
 pub use template::Template;
+pub use upstream::{Upstream, UpstreamError, UpstreamHost};
 pub use wake::{SleepTimes, WakeMode};

@@ -8,7 +8,7 @@ use super::check;
 use super::source::Source;
 use super::tables::Sleep;
 use super::wake;
-use super::{Cpus, Egress, Period, Problems, Size, WakeMode};
+use super::{Cpus, Egress, Period, Problems, Size, Spending, WakeMode};
 
 /// A plan: a name and the limits that its tenants get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,9 @@ pub struct Plan {
     /// Where its tenants' agents may go, beside what their template says.
     #[serde(default)]
     pub egress: Egress,
+    /// What its tenants' endpoints may use, where their specs say nothing else.
+    #[serde(default)]
+    pub spending: Spending,
     /// The limits.
     pub limits: Limits,
 }

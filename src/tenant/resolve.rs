@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use super::check;
 use super::resolved::{LiveProbe, ResolvedSpec, ResolvedStop, StartProbe};
-use super::secret;
 use super::tables::{Container, Mounts, Over, Probe, Quiesce};
 use super::{
-    HttpProbe, Period, Plan, Problem, QuiesceCalls, Secrets, SleepTimes, Spec, StateMount, Template,
+    EndpointSettings, HttpProbe, ModelPrice, Period, Plan, Problem, QuiesceCalls, Secrets,
+    SleepTimes, Spec, StateMount, Template,
 };
+use super::{endpoint, secret};
 
 /// Longest wait for the start probe, where the template says nothing.
 const START_TIMEOUT: Period = Period::from_seconds(120);
@@ -22,15 +23,20 @@ const QUIESCE_TIMEOUT: Period = Period::from_seconds(10);
 /// Time to end; with the margin for Podman it stays below Fedora's 45 s.
 const STOP_TIMEOUT: Period = Period::from_seconds(30);
 
-/// Fills in everything that `spec` leaves open.
+/// Fills in everything that `spec` leaves open. `prices` has the models of a price table.
 ///
 /// # Errors
 /// All problems that only show with template and plan at hand; their fields name keys of the
 /// spec, so that [`super::Source::locate`] can place them.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table after the other, and then one field"
+)]
 pub fn resolve(
     spec: &Spec,
     template: &Template,
     plan: &Plan,
+    prices: impl Fn(&str) -> Option<Vec<ModelPrice>>,
 ) -> Result<ResolvedSpec, Vec<Problem>> {
     let container = spec.container.clone().over(template.container.clone());
     let ingress = spec.ingress.clone().over(template.ingress.clone());
@@ -41,13 +47,16 @@ pub fn resolve(
     let cache = spec.cache.clone().over(template.cache.clone());
     let backup = spec.backup.clone().over(template.backup.clone());
     let stop = spec.stop.clone().over(template.stop.clone());
-    let env = spec.env.clone().over(template.env.clone());
+    let mut env = spec.env.clone().over(template.env.clone());
     let secrets = spec.secrets.clone().over(template.secrets.clone());
+    let endpoints = spec.endpoints.clone().over(template.endpoints.clone());
+    let spending = spec.spending.clone().over(plan.spending.clone());
 
     let mut problems = grants(spec, template);
     problems.extend(check::tables(&check::Tables {
         env: &env,
         secrets: &secrets,
+        endpoints: &endpoints,
         container: &container,
         ingress: &ingress,
         egress: &egress,
@@ -57,7 +66,17 @@ pub fn resolve(
         backup: &backup,
         stop: &stop,
     }));
-    problems.extend(needs_of_secrets(&secrets, &container, &template.name));
+    let endpoints = endpoint::resolve(&endpoints, spending, &secrets, prices);
+    let endpoints = endpoints.unwrap_or_else(|found| {
+        problems.extend(found);
+        EndpointSettings::default()
+    });
+    let is_agents = |name: &str| name.parse().is_ok_and(|name| !endpoints.has_key(&name));
+    let agents = secrets.iter().filter(|(name, _)| is_agents(name));
+    let agents = agents
+        .map(|(name, secret)| (name.clone(), secret.clone()))
+        .collect();
+    problems.extend(needs_of_secrets(&agents, &container, &template.name));
     let mut missing = |field: &[&str], what: &str, example: &str| {
         problems.push(
             Problem::at(
@@ -93,6 +112,8 @@ pub fn resolve(
     ) else {
         return Err(problems);
     };
+    let secrets = secret::resolve(secrets);
+    env.extend(endpoints.variables(&secrets));
     Ok(ResolvedSpec {
         tenant: spec.id.clone(),
         template: template.name.clone(),
@@ -101,7 +122,8 @@ pub fn resolve(
         wake: spec.wake.unwrap_or(plan.wake),
         sleep: SleepTimes::of(&spec.sleep.over(plan.sleep)),
         env,
-        secrets: secret::resolve(secrets),
+        secrets,
+        endpoints,
         command: container.command,
         args: container.args,
         user: container.user,

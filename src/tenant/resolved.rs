@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{Env, KillMode, User};
 use super::{
-    Capability, EgressPolicy, HttpProbe, ImageRef, Limits, Period, PublicHost, QuiesceCalls,
-    ResolvedSecret, SecretName, Size, SleepTimes, StateMount, TenantId, WakeMode,
+    Capability, EgressPolicy, EndpointSettings, HttpProbe, ImageRef, Limits, Period, PublicHost,
+    QuiesceCalls, ResolvedSecret, SecretName, Size, SleepTimes, StateMount, TenantId, WakeMode,
 };
 
 /// One tenant, completely described. Made by [`super::resolve`] only, so that its values keep
@@ -35,6 +35,9 @@ pub struct ResolvedSpec {
     /// Secrets, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, ResolvedSecret>,
+    /// Base URLs that lead to providers, and what they may use.
+    #[serde(default, skip_serializing_if = "EndpointSettings::is_empty")]
+    pub endpoints: EndpointSettings,
     /// Replaces the image's entry point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
@@ -88,6 +91,19 @@ pub struct ResolvedSpec {
     pub stop: ResolvedStop,
     /// What it may use.
     pub limits: Limits,
+}
+
+impl ResolvedSpec {
+    /// The secrets that the agent gets: all but the keys of its endpoints.
+    pub fn agent_secrets(&self) -> impl Iterator<Item = (&SecretName, &ResolvedSecret)> {
+        let secrets = self.secrets.iter();
+        secrets.filter(|(name, _)| !self.endpoints.has_key(name))
+    }
+
+    /// Whether the agent gets any secret.
+    pub fn has_agent_secrets(&self) -> bool {
+        self.agent_secrets().next().is_some()
+    }
 }
 
 /// The start probe and how long it may take.

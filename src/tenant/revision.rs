@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageId, ResolvedSpec, SecretVersions};
+use super::{ImageId, ResolvedSpec, SecretName, SecretVersion, SecretVersions};
 
 /// A tenant's revisions are numbered from 1, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,4 +54,12 @@ pub struct Revision {
     pub secrets: SecretVersions,
     /// `UnitSet::hash` of the units rendered then.
     pub unit_set_hash: String,
+}
+
+impl Revision {
+    /// The versions of the secrets that the agent gets: all but the keys of its endpoints.
+    pub fn agent_secrets(&self) -> impl Iterator<Item = (&SecretName, &SecretVersion)> {
+        let keys = &self.resolved.endpoints;
+        self.secrets.iter().filter(|(name, _)| !keys.has_key(name))
+    }
 }

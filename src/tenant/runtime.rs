@@ -4,7 +4,9 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{LiveProbe, SecretName, SecretVersion, SleepTimes, TenantId, WakeMode};
+use super::{
+    EndpointSettings, LiveProbe, SecretName, SecretVersion, SleepTimes, TenantId, WakeMode,
+};
 
 /// The facts of one tenant's current revision that its helper processes read.
 ///
@@ -45,6 +47,9 @@ pub struct Runtime {
     /// The secrets that are delivered before the agent starts; none where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<SecretDelivery>,
+    /// Base URLs that lead to providers, and what they may use; none where the tenant has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<EndpointSettings>,
 }
 
 /// What an agent is asked with, so that it puts its files in order for a backup.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Plan, Spec, Template};
+use super::{Plan, PriceTable, Spec, Template};
 
 /// The schema of `tenant.toml`.
 pub fn spec() -> Value {
@@ -20,6 +20,11 @@ pub fn plan() -> Value {
     schemars::schema_for!(Plan).to_value()
 }
 
+/// The schema of a price table.
+pub fn prices() -> Value {
+    schemars::schema_for!(PriceTable).to_value()
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -31,6 +36,7 @@ mod tests {
     #[case("tenant", spec())]
     #[case("template", template())]
     #[case("plan", plan())]
+    #[case("prices", prices())]
     fn the_committed_schema_is_current(#[case] name: &str, #[case] schema: Value) {
         let path = format!(
             "{}/docs/schema/{name}.schema.json",

@@ -10,7 +10,9 @@ use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Sleep, Stop};
 use super::wake;
-use super::{Egress, ImageRef, Problems, PublicHost, Secrets, TenantId, WakeMode};
+use super::{
+    Egress, Endpoints, ImageRef, Problems, PublicHost, Secrets, Spending, TenantId, WakeMode,
+};
 
 /// One tenant, as its operator wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,12 @@ pub struct Spec {
     /// Secrets: files below `/run/secrets`, and variables for agents that read no files.
     #[serde(default)]
     pub secrets: Secrets,
+    /// Base URLs on the agent's own loopback that lead to providers, with keys that it never sees.
+    #[serde(default)]
+    pub endpoints: Endpoints,
+    /// What all endpoints together may use; what is not said here, the plan says.
+    #[serde(default)]
+    pub spending: Spending,
     /// What is run, and as what.
     #[serde(default)]
     pub container: Container,
@@ -94,6 +102,7 @@ impl Spec {
             findings.extend(check::tables(&check::Tables {
                 env: &spec.env,
                 secrets: &spec.secrets,
+                endpoints: &spec.endpoints,
                 container: &spec.container,
                 ingress: &spec.ingress,
                 egress: &spec.egress,

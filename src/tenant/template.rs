@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check;
 use super::source::Source;
 use super::tables::{Backup, Container, Env, Ingress, Mounts, Probes, Stop};
-use super::{Egress, ImageRef, Problems, Secrets};
+use super::{Egress, Endpoints, ImageRef, Problems, Secrets};
 
 /// A kind of agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +27,9 @@ pub struct Template {
     /// Secrets: files below `/run/secrets`, and variables for agents that read no files.
     #[serde(default)]
     pub secrets: Secrets,
+    /// Offers of base URLs that lead to providers; a spec takes one up by naming its key.
+    #[serde(default)]
+    pub endpoints: Endpoints,
     /// What is run, and as what. Capabilities and a writable root are granted here, never in a spec.
     #[serde(default)]
     pub container: Container,
@@ -64,6 +67,7 @@ impl Template {
             findings.extend(check::tables(&check::Tables {
                 env: &template.env,
                 secrets: &template.secrets,
+                endpoints: &template.endpoints,
                 container: &template.container,
                 ingress: &template.ingress,
                 egress: &template.egress,

@@ -14,6 +14,7 @@ mod drift;
 mod drill;
 mod egress;
 mod endings;
+mod endpoints;
 mod environment;
 mod exec;
 mod failures;

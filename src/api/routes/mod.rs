@@ -11,6 +11,7 @@ pub mod operations;
 pub mod revisions;
 pub mod secrets;
 pub mod sleep;
+pub mod spending;
 pub mod tenants;
 pub mod tokens;
 pub mod usage;

@@ -4,6 +4,7 @@
 mod bootstrap;
 mod drill;
 mod egress;
+mod endpoints;
 mod erase_log;
 mod protect;
 mod quota;
@@ -75,6 +76,11 @@ pub(super) enum UnitCommand {
     },
     /// Carry connections from inside the tenant's namespace to where its policy allows.
     Egress {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Serve the tenant's endpoints on the socket on standard input.
+    Endpoints {
         /// The tenant.
         tenant: TenantId,
     },
@@ -190,6 +196,7 @@ impl UnitCommand {
             | Self::SecretsDown { tenant }
             | Self::Ingress { tenant }
             | Self::Egress { tenant }
+            | Self::Endpoints { tenant }
             | Self::Wake { tenant }
             | Self::Quota { tenant }
             | Self::EraseLog { tenant }
@@ -219,6 +226,7 @@ impl UnitCommand {
             Self::SecretsDown { tenant } => secrets::down(layout, &tenant),
             Self::Ingress { tenant: _ } => block_on(carry(layout)),
             Self::Egress { tenant } => egress::run(layout, &tenant),
+            Self::Endpoints { tenant: _ } => block_on(endpoints::serve()),
             Self::Wake { tenant } => block_on(wake(layout, &tenant)),
             Self::Sleep => block_on(sleep::serve(layout)),
             Self::Thaw { owner, tenant, .. } => thaw(layout, owner, tenant),
@@ -455,7 +463,8 @@ mod tests {
     fn no_process_with_keys_or_secrets_leaves_a_core_dump() {
         let mut seen = 0;
         for (name, text) in unit_files() {
-            if text.contains("\nImportCredential=") || text.contains("unit secrets-up") {
+            let signs = ["\nImportCredential=", "unit secrets-up", "unit endpoints"];
+            if signs.iter().any(|sign| text.contains(sign)) {
                 seen += 1;
                 assert!(text.contains("\nLimitCORE=1\n"), "{name}");
             }

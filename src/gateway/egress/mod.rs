@@ -35,6 +35,7 @@ pub use judge::{Allowed, Judge, Refusal};
 pub use keeper::{Files, Keeper};
 pub use meter::{Destinations, Figures, Meter};
 pub use outside::{Host, Outside, Unreached};
+pub(in crate::gateway) use outside::{dial, resolve};
 pub use serve::serve;
 pub use trial::{Verdict, goal_of, verdict};
 pub use usage::{Month, MonthError, Usage};

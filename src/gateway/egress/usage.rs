@@ -34,7 +34,11 @@ pub struct MonthError;
 impl Month {
     /// The month of a time.
     pub fn of(time: Timestamp) -> Self {
-        let date = time.to_zoned(TimeZone::UTC).date();
+        Self::of_day(time.to_zoned(TimeZone::UTC).date())
+    }
+
+    /// The month of a day.
+    pub fn of_day(date: Date) -> Self {
         Self {
             year: date.year(),
             month: date.month(),

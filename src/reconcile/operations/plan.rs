@@ -15,8 +15,8 @@ use crate::reconcile::limits;
 use crate::reconcile::observe::drift;
 use crate::reconcile::secrets::{self, Planned};
 use crate::tenant::{
-    Catalog, ImageId, LiveChange, Problems, ResolvedSpec, Revision, RevisionNumber, SecretVersions,
-    Source, TenantId, live_change,
+    Catalog, ImageId, LiveChange, Problems, ResolvedSpec, Revision, RevisionNumber, SecretName,
+    SecretVersions, Source, TenantId, live_change,
 };
 
 /// Reads and resolves all documents before anything is touched.
@@ -122,7 +122,16 @@ async fn impact(
     if !is_same_image && !impact.restart.iter().any(|name| name == "image") {
         impact.restart.push("image".to_owned());
     }
-    let has_other_secrets = old.secrets != secrets.versions || !secrets.to_make.is_empty();
+    let is_agents = |name: &SecretName| !new.endpoints.has_key(name);
+    let versions = secrets.versions.iter().filter(|(name, _)| is_agents(name));
+    let has_other_secrets =
+        !old.agent_secrets().eq(versions) || secrets.to_make.iter().any(is_agents);
+    let has_other_keys = secrets.versions.iter().any(|(name, version)| {
+        !is_agents(name) && old.secrets.get(name).is_some_and(|old| old != version)
+    });
+    if has_other_keys {
+        impact.live.push("keys of endpoints".to_owned());
+    }
     if has_other_secrets && !impact.restart.iter().any(|name| name == "secrets") {
         impact.restart.push("secrets".to_owned());
     }
