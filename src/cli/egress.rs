@@ -5,16 +5,15 @@ mod allowlist;
 
 use std::fmt::Write as _;
 
-use bytes::{Buf as _, BytesMut};
-use http_body_util::BodyExt as _;
 use jiff::tz::TimeZone;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::args::{EgressCommand, LogsArgs, UsageArgs};
-use super::client::{Client, ClientError};
+use super::client::Client;
 use super::console::{Console, Paint};
 use super::error::CliError;
 use super::human::bytes;
+use super::lines;
 use super::output::{self, json};
 use super::table::{Table, cell, maybe};
 use crate::api::{EgressDecision, EgressFigures, EgressReport, EgressVerdict};
@@ -86,29 +85,11 @@ async fn log(client: &Client, console: Console, args: LogsArgs) -> Result<(), Cl
         "/v1/tenants/{}/egress/decisions?lines={}&follow={}",
         args.tenant, args.lines, args.follow
     );
-    let mut body = client.stream(&path).await?.into_body();
     let zone = TimeZone::system();
-    let mut pending = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ClientError::Broken)?.into_data() else {
-            continue;
-        };
-        pending.extend_from_slice(&data);
-        let mut text = String::new();
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line = pending.split_to(end);
-            pending.advance(1);
-            if args.output.json {
-                text.push_str(&String::from_utf8_lossy(&line));
-                text.push('\n');
-            } else {
-                let decision = serde_json::from_slice(&line).map_err(ClientError::Answer)?;
-                text.push_str(&shown(&decision, &zone, console.out));
-            }
-        }
-        console.print(&text)?;
-    }
-    Ok(())
+    lines::print(client, console, &path, args.output.json, |decision| {
+        shown(decision, &zone, console.out)
+    })
+    .await
 }
 
 fn shown(decision: &EgressDecision, zone: &TimeZone, paint: Paint) -> String {

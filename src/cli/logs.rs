@@ -1,13 +1,12 @@
 //! `logs`: a tenant's log, line by line as it comes.
 
-use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::BodyExt;
 use jiff::tz::TimeZone;
 
 use super::args::LogsArgs;
-use super::client::{Client, ClientError};
+use super::client::Client;
 use super::console::{Console, Paint};
 use super::error::CliError;
+use super::lines;
 use crate::api::LogLine;
 
 /// Runs the command; with `--follow` until it is interrupted or the daemon ends.
@@ -16,36 +15,11 @@ pub async fn run(client: &Client, console: Console, args: LogsArgs) -> Result<()
         "/v1/tenants/{}/logs?lines={}&follow={}",
         args.tenant, args.lines, args.follow
     );
-    let mut body = client.stream(&path).await?.into_body();
     let zone = TimeZone::system();
-    let mut pending = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ClientError::Broken)?.into_data() else {
-            continue;
-        };
-        pending.extend_from_slice(&data);
-        // All lines of one piece in one write: a log can be long.
-        let mut text = String::new();
-        while let Some(line) = next_line(&mut pending) {
-            if args.output.json {
-                text.push_str(&String::from_utf8_lossy(&line));
-                text.push('\n');
-            } else {
-                let line = serde_json::from_slice(&line).map_err(ClientError::Answer)?;
-                text.push_str(&shown(&line, &zone, console.out));
-            }
-        }
-        console.print(&text)?;
-    }
-    Ok(())
-}
-
-/// Takes the next whole line, without its end.
-fn next_line(pending: &mut BytesMut) -> Option<Bytes> {
-    let end = pending.iter().position(|byte| *byte == b'\n')?;
-    let line = pending.split_to(end);
-    pending.advance(1);
-    Some(line.freeze())
+    lines::print(client, console, &path, args.output.json, |line| {
+        shown(line, &zone, console.out)
+    })
+    .await
 }
 
 /// The time in the operator's zone, then the message.
@@ -64,17 +38,6 @@ fn shown(line: &LogLine, zone: &TimeZone, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_taken_whole() {
-        let mut pending = BytesMut::from("one\ntwo\nthr");
-        assert_eq!(next_line(&mut pending).unwrap(), "one");
-        assert_eq!(next_line(&mut pending).unwrap(), "two");
-        assert_eq!(next_line(&mut pending), None);
-        pending.extend_from_slice(b"ee\n");
-        assert_eq!(next_line(&mut pending).unwrap(), "three");
-        assert!(pending.is_empty());
-    }
 
     #[test]
     fn a_line_has_local_time_and_message() {

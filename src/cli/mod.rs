@@ -25,6 +25,7 @@ mod init;
 mod install;
 mod keys;
 mod life;
+mod lines;
 mod log;
 mod logs;
 mod ls;

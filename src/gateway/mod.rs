@@ -3,4 +3,5 @@
 
 pub mod egress;
 pub mod endpoints;
+mod hop_by_hop;
 pub mod ingress;

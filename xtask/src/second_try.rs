@@ -3,7 +3,7 @@
 //! whatever machine CI is, one such accident in a thousand would refuse every other run.
 
 use std::{
-    io::{BufRead, BufReader, Write as _},
+    io::{BufRead, BufReader},
     process::{Command, ExitStatus, Stdio},
 };
 
@@ -78,7 +78,7 @@ fn watch(command: &mut Command, show: Show) -> anyhow::Result<(ExitStatus, Strin
     }
     let status = child.wait().context("could not wait for the tests")?;
     if show == Show::AtEnd {
-        std::io::stdout().write_all(said.as_bytes())?;
+        print!("{said}");
     }
     Ok((status, said))
 }

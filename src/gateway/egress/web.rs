@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, VIA};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE, VIA};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,6 +27,7 @@ use super::judge::Refusal;
 use super::meter::Way;
 use super::refused::{Body, Uncarried, own};
 use super::tunnel;
+use crate::gateway::hop_by_hop::strip;
 use crate::tenant::HostName;
 
 /// Longest head of a request; servers take 8 to 16 KiB.
@@ -34,18 +35,6 @@ const HEAD: usize = 32 * 1024;
 
 /// Longest time for a head: who sends one byte a second gets no further.
 const HEAD_TIME: Duration = Duration::from_secs(15);
-
-/// Headers that are between two neighbours (RFC 9110, section 7.6.1), and those of proxies.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// What we call ourselves (RFC 9110, section 7.6.3).
 const PSEUDONYM: HeaderValue = HeaderValue::from_static("1.1 tenantd");
@@ -338,23 +327,6 @@ fn prepare(
         headers.insert(UPGRADE, protocol);
     }
     Ok(())
-}
-
-/// Takes away what is between two neighbours, and what they say is.
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|word| word.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
 }
 
 impl Reached {

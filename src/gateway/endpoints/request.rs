@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap,
-    HeaderName, HeaderValue, LOCATION, SET_COOKIE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, SET_COOKIE,
 };
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
@@ -14,20 +14,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::refused::Refused;
+use crate::gateway::hop_by_hop::strip;
 use crate::tenant::{KeyStyle, ResolvedEndpoint, Upstream};
-
-/// Headers that are between two neighbours (RFC 9110, section 7.6.1), and those of proxies.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Headers in which providers look for keys: what the agent has there is a placeholder, or somebody else's key.
 const KEYS: [&str; 5] = [
@@ -176,23 +164,6 @@ fn own_place(place: &str, name: &str, upstream: &Upstream) -> Option<String> {
     let rest = path.strip_prefix(&upstream.path)?;
     let is_below = rest.is_empty() && !upstream.path.is_empty() || rest.starts_with('/');
     is_below.then(|| format!("/{name}{rest}"))
-}
-
-/// Takes away what is between two neighbours, and what they say is.
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|word| word.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
 }
 
 /// What is looked at in a request's body.
