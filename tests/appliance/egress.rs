@@ -53,7 +53,7 @@ fn connect_the_host(host: &Host<'_>) -> anyhow::Result<()> {
            mkdir -p /root/web && echo secret of the host >/root/web/index.html
            systemd-run --quiet --unit=hosts-service python3 -m http.server --protocol HTTP/1.1 --directory /root/web 80
            rm -f /etc/resolv.conf
-           printf 'nameserver 93.184.215.53\noptions timeout:1 attempts:2\n' >/etc/resolv.conf
+           printf 'nameserver 93.184.215.53\noptions timeout:5 attempts:3\n' >/etc/resolv.conf
            sed -i 's/^hosts:.*/hosts: files dns/' /etc/nsswitch.conf"
     ))?;
     for url in ["http://good.test/", "http://127.0.0.1/"] {
