@@ -85,8 +85,9 @@ pub enum FrontMode {
 /// Let's Encrypt (<https://letsencrypt.org/docs/acme-protocol-updates/>).
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
-/// Who waits longer for a DNS record has another trouble.
-const LONGEST_WAIT: Period = Period::from_seconds(3600);
+/// Who waits longer for a DNS record has another trouble. An attempt, of which this is a part, has an hour
+/// (`tenantd-wildcard.service`).
+const LONGEST_WAIT: Period = Period::from_seconds(1800);
 
 impl Default for FrontSettings {
     fn default() -> Self {
@@ -162,7 +163,7 @@ impl FrontSettings {
             }
             if !wildcard.hook.is_absolute() || wildcard.wait > LONGEST_WAIT {
                 return Some(
-                    "`wildcard.hook` must be an absolute path, and `wildcard.wait` 1h or less",
+                    "`wildcard.hook` must be an absolute path, and `wildcard.wait` 30min or less",
                 );
             }
         }
