@@ -158,8 +158,13 @@ async fn apply(engine: &Arc<Engine>) -> Result<(), FrontError> {
 /// Nobody serves; certificates stay.
 async fn stop(engine: &Engine) -> Result<(), FrontError> {
     let layout = engine.layout.clone();
-    // First, so that the next boot does not start it either.
-    if blocking(move || files::forget(&layout)).await? {
+    // First, so that the next boot does not start it either. Whether it still runs is asked each time: a kill between
+    // the two must not leave it serving.
+    let was_on = blocking(move || files::forget(&layout)).await?;
+    let units = engine.systemd.units(&[UNIT]).await?;
+    let is_down =
+        |active: &ActiveState| matches!(active, ActiveState::Inactive | ActiveState::Failed);
+    if was_on || units.iter().any(|unit| !is_down(&unit.active)) {
         tracing::info!("the front is off");
         engine.systemd.stop(UNIT).await?;
     }
