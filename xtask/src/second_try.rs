@@ -37,7 +37,7 @@ pub fn run(
     }
     let failed = failed(&said);
     ensure!(
-        !strict && !failed.is_empty() && failed.len() <= FEW,
+        !strict && !failed.is_empty() && failed.len() <= FEW && is_whole(&said, failed.len()),
         "tests failed: {status}"
     );
     let names = failed.join(", ");
@@ -48,7 +48,7 @@ pub fn run(
     alone.args(["--exact", "--test-threads=1"]).args(&failed);
     let (status, said) = watch(&mut alone, show)?;
     ensure!(
-        status.success() && passed(&said) >= failed.len(),
+        status.success() && summed(&said, "passed") >= failed.len(),
         "failed alone too: {names}"
     );
     progress::note(format!(
@@ -92,11 +92,27 @@ fn failed(said: &str) -> Vec<&str> {
     names.collect()
 }
 
-/// How many passed, over all of the runner's summary lines.
-fn passed(said: &str) -> usize {
-    let counts = said.lines().filter_map(|line| {
-        let (_, after) = line.strip_prefix("test result: ")?.split_once(". ")?;
-        after.split_once(" passed")?.0.parse::<usize>().ok()
+/// Whether every binary that began came to its summary, and the summaries count just those that failed by name. One
+/// that crashed has none: what it had still to run is unknown.
+fn is_whole(said: &str, failed: usize) -> bool {
+    let begun = said.lines().filter(|line| {
+        let count = line.strip_prefix("running ");
+        let count = count.and_then(|line| line.split_once(" test"));
+        count.is_some_and(|(count, _)| count.parse::<usize>().is_ok())
+    });
+    let ended = said.lines().filter(|line| line.starts_with(SUMMARY));
+    begun.count() == ended.count() && summed(said, "failed") == failed
+}
+
+/// How the runner's summary lines begin.
+const SUMMARY: &str = "test result: ";
+
+/// How many `passed` or `failed`, over all of the runner's summary lines.
+fn summed(said: &str, what: &str) -> usize {
+    let summaries = said.lines().filter_map(|line| line.strip_prefix(SUMMARY));
+    let counts = summaries.filter_map(|line| {
+        let before = line.split_once(&format!(" {what}"))?.0;
+        before.rsplit(' ').next()?.parse::<usize>().ok()
     });
     counts.sum()
 }
@@ -130,8 +146,8 @@ test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn passes_are_counted_over_all_binaries() {
-        let other = "test result: ok. 12 passed; 0 failed; 0 ignored\n";
-        assert_eq!(passed(&format!("{SAID}{other}")), 13);
+        let both = format!("{SAID}test result: ok. 12 passed; 0 failed; 0 ignored\n");
+        assert_eq!((summed(&both, "passed"), summed(&both, "failed")), (13, 3));
     }
 
     fn shell(script: &'static str) -> impl Fn() -> Command {
@@ -142,9 +158,9 @@ test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; 
         }
     }
 
-    const OF_A_FLAKE: &str = "if [ \"$1\" = --exact ]; \
+    const OF_A_FLAKE: &str = "echo 'running 2 tests'; if [ \"$1\" = --exact ]; \
         then echo 'test result: ok. 1 passed; 0 failed'; \
-        else echo 'test a ... FAILED'; exit 101; fi";
+        else echo 'test a ... FAILED'; echo 'test result: FAILED. 1 passed; 1 failed'; exit 101; fi";
 
     #[test]
     fn what_passes_alone_refuses_nothing_unless_one_is_strict() {
@@ -154,15 +170,25 @@ test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn what_fails_alone_or_in_numbers_or_is_not_found_again_fails() {
-        let always = "echo 'test a ... FAILED'; exit 101";
-        assert!(run(shell(always), &[], false, Show::AtEnd).is_err());
-        let gone = "if [ \"$1\" = --exact ]; \
-            then echo 'test result: ok. 0 passed; 0 failed'; \
-            else echo 'test a ... FAILED'; exit 101; fi";
-        assert!(run(shell(gone), &[], false, Show::AtEnd).is_err());
-        let many = "for t in a b c d; do echo \"test $t ... FAILED\"; done; [ \"$1\" = --exact ]";
-        assert!(run(shell(many), &[], false, Show::AtEnd).is_err());
-        let crashed = "[ \"$1\" = --exact ]";
-        assert!(run(shell(crashed), &[], false, Show::AtEnd).is_err());
+        let fails = |script| run(shell(script), &[], false, Show::AtEnd).is_err();
+        // Always; not found again; too many; no name at all.
+        assert!(fails(
+            "echo 'running 1 test'; echo 'test a ... FAILED'; \
+             echo 'test result: FAILED. 0 passed; 1 failed'; exit 101"
+        ));
+        assert!(fails(
+            "echo 'running 1 test'; if [ \"$1\" = --exact ]; then echo 'test result: ok. 0 passed; 0 failed'; \
+             else echo 'test a ... FAILED'; echo 'test result: FAILED. 0 passed; 1 failed'; exit 101; fi"
+        ));
+        assert!(fails(
+            "echo 'running 4 tests'; for t in a b c d; do echo \"test $t ... FAILED\"; done; \
+             echo 'test result: FAILED. 0 passed; 4 failed'; [ \"$1\" = --exact ]"
+        ));
+        assert!(fails("[ \"$1\" = --exact ]"));
+        // One failed, and another ended the whole binary: what came after it was never run.
+        assert!(fails(
+            "echo 'running 3 tests'; if [ \"$1\" = --exact ]; then echo 'test result: ok. 1 passed; 0 failed'; \
+             else echo 'test a ... FAILED'; exit 134; fi"
+        ));
     }
 }
