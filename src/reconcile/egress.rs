@@ -49,7 +49,7 @@ impl Engine {
             path: "this host".into(),
             source,
         })?;
-        let verdict = verdict(&Judge::new(policy, own), &Host, goal).await;
+        let verdict = verdict(&Judge::new(policy, own), &Host::default(), goal).await;
         let because = match (&verdict.refusal, &verdict.lookup_error, &verdict.listed) {
             (Some(refusal), ..) => refusal.to_string(),
             (None, Some(error), _) => format!("the name cannot be looked up: {error}"),

@@ -9,12 +9,14 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::gateway::egress::{Book, Door, Files, Host, Keeper, Meter, Settings, Sockets, serve};
+use crate::gateway::egress::{
+    Book, Door, Files, Host, Keeper, LOOKUPS, Meter, Settings, Sockets, serve,
+};
 use crate::layout::Layout;
 use crate::tenant::TenantId;
 
-/// Threads that look names up and write figures, within the unit's `TasksMax=`.
-const THREADS: usize = 8;
+/// Threads that look names up and write figures, within the unit's `TasksMax=`; names never have all of them.
+const THREADS: usize = LOOKUPS + 2;
 
 /// Serves the tenant until nobody is there any more, or systemd says so.
 pub(super) fn run(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
@@ -38,7 +40,7 @@ async fn open(layout: &Layout, tenant: &TenantId) -> anyhow::Result<()> {
     };
     let mut keeper = Keeper::open(files, |judge, volume, usage| {
         let meter = Meter::new(volume, usage.destinations.clone());
-        Door::new(judge, Box::new(Host), meter)
+        Door::new(judge, Box::new(Host::default()), meter)
     })?;
     let door = keeper.door();
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;

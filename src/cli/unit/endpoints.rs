@@ -39,7 +39,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
     let door = Endpoints::new(
         settings,
         keys,
-        (Arc::new(Host), roots(), addresses::own),
+        (Arc::new(Host::default()), roots(), addresses::own),
         ledger,
     );
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::door::Door;
 use super::judge::Judge;
+use super::tally::Tally;
 use super::usage::{Month, Usage};
 use crate::host::files::{self, FileError};
 use crate::host::{addresses, clock};
@@ -22,9 +22,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The host's addresses are asked for every so many looks.
 const ADDRESSES: u32 = 30;
-
-/// The figures are written every so many looks, if they have changed.
-const FLUSH: u32 = 5;
 
 /// Largest policy that is read.
 const LIMIT: u64 = 1024 * 1024;
@@ -55,13 +52,18 @@ pub enum KeeperError {
 /// Keeps one door in order.
 #[derive(Debug)]
 pub struct Keeper {
+    watch: Watch,
+    tally: Tally,
+}
+
+/// Keeps a door under the policy that is installed.
+#[derive(Debug)]
+struct Watch {
     files: Files,
     door: Arc<Door>,
     /// What is in force, and when its file was written.
     runtime: EgressRuntime,
     installed: Option<Timestamp>,
-    /// What was written last.
-    written: Usage,
     /// How much of the volume was used up at the last look, in steps that are told.
     told: Told,
 }
@@ -118,23 +120,35 @@ impl Keeper {
         });
         let judge = judge(&runtime)?;
         let door = Arc::new(make(judge, runtime.volume, &written));
-        Ok(Self {
+        let tally = Tally::new(files.state.clone(), Arc::clone(&door.meter), written);
+        let watch = Watch {
             told: Told::of(door.meter.of_volume()),
             files,
             door,
             runtime,
             installed,
-            written,
-        })
+        };
+        Ok(Self { watch, tally })
     }
 
     /// The door.
     pub fn door(&self) -> Arc<Door> {
-        Arc::clone(&self.door)
+        Arc::clone(&self.watch.door)
     }
 
-    /// Keeps the door in order, without end; can be cut anywhere.
+    /// Keeps the door in order, without end; can be cut anywhere. A slow disk holds up no look at the policy.
     pub async fn keep(&mut self) {
+        tokio::join!(self.watch.keep(), self.tally.keep());
+    }
+
+    /// Writes the figures if they have changed, and begins a new month when it is time.
+    pub async fn flush(&mut self) {
+        self.tally.flush(Month::of(clock::now())).await;
+    }
+}
+
+impl Watch {
+    async fn keep(&mut self) {
         for look in 1_u32.. {
             sleep(LOOK).await;
             self.look_at_policy();
@@ -142,14 +156,11 @@ impl Keeper {
                 self.change_judge();
             }
             self.look_at_volume();
-            if look.is_multiple_of(FLUSH) {
-                self.flush().await;
-            }
         }
     }
 
     /// Takes in a policy that was installed meanwhile. One that does not read leaves the old one in force.
-    pub fn look_at_policy(&mut self) {
+    fn look_at_policy(&mut self) {
         if files::modified(&self.files.policy) == self.installed {
             return;
         }
@@ -197,40 +208,6 @@ impl Keeper {
             );
         }
         self.told = now;
-    }
-
-    /// Writes the figures if they have changed, and begins a new month when it is time.
-    pub async fn flush(&mut self) {
-        let month = Month::of(clock::now());
-        if month > self.written.month {
-            let over = Usage {
-                month: self.written.month,
-                destinations: self.door.meter.next_month(),
-            };
-            self.write(over).await;
-            self.written = Usage::nothing(month);
-        }
-        let usage = Usage {
-            month: self.written.month,
-            destinations: self.door.meter.figures(),
-        };
-        if usage != self.written {
-            self.write(usage).await;
-        }
-    }
-
-    /// In a thread of its own: it waits for the disk, and connections must not.
-    async fn write(&mut self, usage: Usage) {
-        let state = self.files.state.clone();
-        let written = spawn_blocking(move || usage.write(&state).map(|()| usage)).await;
-        match written {
-            Ok(Ok(usage)) => self.written = usage,
-            Ok(Err(error)) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the figures are not written; they are tried again"
-            ),
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no thread"),
-        }
     }
 }
 
@@ -289,7 +266,7 @@ mod tests {
     fn open(files: &Files) -> Keeper {
         Keeper::open(files.clone(), |judge, volume, usage| {
             let meter = Meter::new(volume, usage.destinations.clone());
-            Door::new(judge, Box::new(Host), meter)
+            Door::new(judge, Box::new(Host::default()), meter)
         })
         .unwrap()
     }
@@ -302,15 +279,15 @@ mod tests {
         let mut keeper = open(&files);
         let judged = |keeper: &Keeper| {
             let name = "b.example".parse().unwrap();
-            keeper.door.judge().name(&name, 443).map(drop)
+            keeper.door().judge().name(&name, 443).map(drop)
         };
         assert_eq!(judged(&keeper), Err(Refusal::NotListed));
         install(&files, &["b.example"], 200);
-        keeper.look_at_policy();
+        keeper.watch.look_at_policy();
         assert_eq!(judged(&keeper), Ok(()));
-        assert_eq!(keeper.door.meter.of_volume(), (0, 200));
+        assert_eq!(keeper.door().meter.of_volume(), (0, 200));
         std::fs::write(&files.policy, "{").unwrap();
-        keeper.look_at_policy();
+        keeper.watch.look_at_policy();
         assert_eq!(judged(&keeper), Ok(()));
     }
 
@@ -321,32 +298,49 @@ mod tests {
         install(&files, &[], 100);
         let mut keeper = open(&files);
         keeper
-            .door
+            .door()
             .meter
             .connection("a.example:443")
             .count(Way::In, 99);
         keeper.flush().await;
         let keeper = open(&files);
-        assert_eq!(keeper.door.meter.of_volume(), (99, 100));
-        assert_eq!(keeper.told, Told::Nearly);
+        assert_eq!(keeper.door().meter.of_volume(), (99, 100));
+        assert_eq!(keeper.watch.told, Told::Nearly);
     }
 
-    #[tokio::test]
-    async fn a_month_that_is_over_is_written_and_the_next_begins_at_nothing() {
+    #[test]
+    fn a_policy_comes_into_force_while_no_thread_is_free_to_write_figures() {
         let dir = tempfile::tempdir().unwrap();
         let files = files(Utf8Path::from_path(dir.path()).unwrap());
         install(&files, &[], 100);
-        let mut keeper = open(&files);
-        let last: Month = "2020-01".parse().unwrap();
-        keeper.written = Usage::nothing(last);
-        keeper
-            .door
-            .meter
-            .connection("a.example:443")
-            .count(Way::Out, 100);
-        keeper.flush().await;
-        assert_eq!(Usage::read(&files.state, last).unwrap().total().sent, 100);
-        assert_eq!(keeper.door.meter.of_volume(), (0, 100));
-        assert!(!keeper.door.meter.used_up().is_cancelled());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        runtime.spawn_blocking(move || ends.recv());
+        runtime.block_on(async {
+            let mut keeper = open(&files);
+            let door = keeper.door();
+            door.meter.connection("a.example:443").count(Way::In, 1);
+            let driver = async {
+                // Until the figures are due, and longer.
+                for _ in 0..20 {
+                    tokio::time::advance(LOOK).await;
+                }
+                install(&files, &["b.example"], 200);
+                for _ in 0..3 {
+                    tokio::time::advance(LOOK).await;
+                }
+            };
+            tokio::select! {
+                () = keeper.keep() => {}
+                () = driver => {}
+            }
+            assert_eq!(door.meter.of_volume(), (1, 200));
+        });
+        end.send(()).unwrap();
     }
 }
