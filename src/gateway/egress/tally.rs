@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use super::meter::Meter;
 use super::usage::{Month, Usage};
 use crate::host::clock;
+use crate::host::files::FileError;
 
 /// Time between two writes, if anything has changed.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -21,8 +22,12 @@ pub struct Tally {
     /// The directory of what survives the door.
     state: Utf8PathBuf,
     meter: Arc<Meter>,
-    /// What was written last.
+    /// What was written last, of the month that is counted.
     written: Usage,
+    /// Months that are over and not written yet, the oldest first.
+    over: Vec<Usage>,
+    /// A write that goes on when nobody waits for it any more; the next one must not overtake it.
+    writing: Option<JoinHandle<Result<(), FileError>>>,
 }
 
 impl Tally {
@@ -32,6 +37,8 @@ impl Tally {
             state,
             meter,
             written,
+            over: Vec::new(),
+            writing: None,
         }
     }
 
@@ -43,37 +50,50 @@ impl Tally {
         }
     }
 
-    /// Writes the figures if they have changed, and begins `month` when it is a new one.
+    /// Writes the figures if they have changed, and begins `month` when it is a new one; can be cut anywhere.
     pub async fn flush(&mut self, month: Month) {
+        if let Some(writing) = &mut self.writing {
+            let _ = writing.await;
+            self.writing = None;
+        }
         if month > self.written.month {
-            let over = Usage {
+            // Nothing is awaited in between: the figures are taken once, and belong to their month from then on.
+            self.over.push(Usage {
                 month: self.written.month,
                 destinations: self.meter.next_month(),
-            };
-            self.write(over).await;
+            });
             self.written = Usage::nothing(month);
+        }
+        while let Some(over) = self.over.first().cloned() {
+            if !self.write(over).await {
+                break;
+            }
+            self.over.remove(0);
         }
         let usage = Usage {
             month: self.written.month,
             destinations: self.meter.figures(),
         };
-        if usage != self.written {
-            self.write(usage).await;
+        if usage != self.written && self.write(usage.clone()).await {
+            self.written = usage;
         }
     }
 
-    /// In a thread of its own: it waits for the disk, and connections must not.
-    async fn write(&mut self, usage: Usage) {
+    /// Whether it is written. In a thread of its own: it waits for the disk, and connections must not.
+    async fn write(&mut self, usage: Usage) -> bool {
         let state = self.state.clone();
-        let written = spawn_blocking(move || usage.write(&state).map(|()| usage)).await;
-        match written {
-            Ok(Ok(usage)) => self.written = usage,
+        let writing = spawn_blocking(move || usage.write(&state));
+        let written = self.writing.insert(writing).await;
+        self.writing = None;
+        match &written {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = error as &dyn std::error::Error,
                 "the figures are not written; they are tried again"
             ),
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no thread"),
+            Err(error) => tracing::error!(error = error as &dyn std::error::Error, "no thread"),
         }
+        matches!(written, Ok(Ok(())))
     }
 }
 
@@ -105,5 +125,44 @@ mod tests {
         assert_eq!(over.total().sent, 100);
         assert_eq!(tally.meter.of_volume(), (0, 100));
         assert!(!tally.meter.used_up().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_month_that_is_over_is_written_when_the_disk_is_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Utf8Path::from_path(dir.path()).unwrap().join("later");
+        let mut tally = tally(&state, "2020-01");
+        tally.meter.connection("a.example:443").count(Way::Out, 7);
+        tally.flush(month("2020-02")).await;
+        tally.meter.connection("a.example:443").count(Way::Out, 1);
+        tally.flush(month("2020-02")).await;
+        std::fs::create_dir(&state).unwrap();
+        tally.flush(month("2020-02")).await;
+        let sent = |text| Usage::read(&state, month(text)).unwrap().total().sent;
+        assert_eq!((sent("2020-01"), sent("2020-02")), (7, 1));
+    }
+
+    #[test]
+    fn a_month_that_is_over_keeps_its_figures_when_its_write_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Utf8Path::from_path(dir.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            let mut tally = tally(state, "2020-01");
+            tally.meter.connection("a.example:443").count(Way::Out, 7);
+            // The only thread is busy, so that the write is under way when it is cut.
+            spawn_blocking(move || ends.recv());
+            let cut = tokio::time::timeout(Duration::ZERO, tally.flush(month("2020-02"))).await;
+            cut.unwrap_err();
+            end.send(()).unwrap();
+            tally.flush(month("2020-02")).await;
+        });
+        let over = Usage::read(state, month("2020-01")).unwrap();
+        assert_eq!(over.total().sent, 7);
     }
 }
