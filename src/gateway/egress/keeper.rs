@@ -111,13 +111,7 @@ impl Keeper {
     ) -> Result<Self, KeeperError> {
         let (runtime, installed) = read(&files)?;
         let month = Month::of(clock::now());
-        let written = Usage::read(&files.state, month).unwrap_or_else(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "begins to count anew"
-            );
-            Usage::nothing(month)
-        });
+        let written = Usage::begin(&files.state, month);
         let judge = judge(&runtime)?;
         let door = Arc::new(make(judge, runtime.volume, &written));
         let tally = Tally::new(files.state.clone(), Arc::clone(&door.meter), written);

@@ -65,6 +65,14 @@ impl Counters {
         }
     }
 
+    fn add(&self, figures: Figures) {
+        self.sent.fetch_add(figures.sent, Ordering::Relaxed);
+        self.received.fetch_add(figures.received, Ordering::Relaxed);
+        let connections = figures.connections;
+        self.connections.fetch_add(connections, Ordering::Relaxed);
+        self.refused.fetch_add(figures.refused, Ordering::Relaxed);
+    }
+
     /// As `figures`, and begins again at nothing; what is counted meanwhile is lost on neither side.
     fn take(&self) -> Figures {
         Figures {
@@ -131,16 +139,21 @@ impl Meter {
         self.judge();
     }
 
-    /// Begins a new month, and gives what was counted in the one that is over. Open connections go on counting.
-    pub fn next_month(&self) -> Destinations<Figures> {
+    /// Begins a new month, of which `so_far` is counted already, and gives what was counted in the one that is over.
+    /// Open connections go on counting.
+    pub fn next_month(&self, so_far: Destinations<Figures>) -> Destinations<Figures> {
         let mut destinations = self.lock();
         let taken = destinations
             .iter()
             .map(|(name, counters)| (name.clone(), counters.take()))
             .collect();
         destinations.retain(|_, counters| Arc::strong_count(counters) > 1);
+        let passed = so_far.values().copied().map(Figures::bytes).sum();
+        for (name, figures) in so_far {
+            destinations.entry(name).or_default().add(figures);
+        }
         drop(destinations);
-        self.passed.store(0, Ordering::Relaxed);
+        self.passed.store(passed, Ordering::Relaxed);
         self.judge();
         taken
     }
@@ -282,7 +295,10 @@ mod tests {
         assert!(cut.is_cancelled() && !meter.used_up().is_cancelled());
         flow.count(Way::Out, 150);
         assert!(meter.used_up().is_cancelled());
-        assert_eq!(meter.next_month()["a.example:443"].sent, 250);
+        assert_eq!(
+            meter.next_month(Destinations::new())["a.example:443"].sent,
+            250
+        );
         assert!(!meter.used_up().is_cancelled());
         flow.count(Way::Out, 1);
         assert_eq!(meter.figures()["a.example:443"].sent, 1);

@@ -131,6 +131,17 @@ impl Usage {
         })
     }
 
+    /// What counting a month begins with: as [`Self::read`], and nothing where that fails.
+    pub fn begin(state: &Utf8Path, month: Month) -> Self {
+        Self::read(state, month).unwrap_or_else(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "begins to count anew"
+            );
+            Self::nothing(month)
+        })
+    }
+
     /// Writes the month.
     ///
     /// # Errors
