@@ -36,7 +36,7 @@ impl fmt::Display for By {
     }
 }
 
-/// Lines of one minute; a busy agent makes some ten.
+/// Lines of one minute for what was let through, and as many for what was refused; a busy agent makes some ten.
 const LINES: u32 = 300;
 
 /// For which [`LINES`] are.
@@ -45,7 +45,25 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// Writes decisions to the door's log.
 #[derive(Debug)]
 pub struct Log {
-    window: Mutex<(Instant, Share)>,
+    window: Mutex<Window>,
+}
+
+/// Refusals cost nothing, so they must not keep back what was let through.
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    allowed: Share,
+    refused: Share,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            allowed: Share::default(),
+            refused: Share::default(),
+        }
+    }
 }
 
 /// What is left of a window's lines. Pure, for its own test.
@@ -71,7 +89,7 @@ impl Share {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            window: Mutex::new((Instant::now(), Share::default())),
+            window: Mutex::new(Window::new()),
         }
     }
 }
@@ -79,7 +97,7 @@ impl Default for Log {
 impl Log {
     /// Something was let through.
     pub fn allowed(&self, by: By, destination: &str, address: Option<IpAddr>, reported: bool) {
-        if self.is_free() {
+        if self.is_free(|window| &mut window.allowed) {
             let address = address.map(tracing::field::display);
             tracing::info!(decision = "allowed", %by, destination, address, reported, "allowed");
         }
@@ -87,24 +105,24 @@ impl Log {
 
     /// Something was refused.
     pub fn refused(&self, by: By, destination: &str, refusal: Refusal) {
-        if self.is_free() {
+        if self.is_free(|window| &mut window.refused) {
             tracing::warn!(decision = "refused", %by, destination, code = refusal.code(), "refused: {refusal}");
         }
     }
 
-    fn is_free(&self) -> bool {
+    fn is_free(&self, share: impl FnOnce(&mut Window) -> &mut Share) -> bool {
         let mut window = self
             .window
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if window.0.elapsed() >= WINDOW {
-            let kept_back = window.1.kept_back;
-            *window = (Instant::now(), Share::default());
+        if window.since.elapsed() >= WINDOW {
+            let kept_back = window.allowed.kept_back + window.refused.kept_back;
+            *window = Window::new();
             if kept_back > 0 {
                 tracing::warn!(kept_back, "more decisions than lines in the last minute");
             }
         }
-        window.1.take()
+        share(&mut window).take()
     }
 }
 
@@ -118,5 +136,15 @@ mod tests {
         let written = (0..1000).filter(|_| share.take()).count();
         assert_eq!(written, LINES as usize);
         assert_eq!(share.kept_back, 1000 - LINES);
+    }
+
+    #[test]
+    fn a_flood_of_refusals_keeps_back_no_line_of_what_is_let_through() {
+        let log = Log::default();
+        for _ in 0..=LINES {
+            log.refused(By::Connect, "a.example:443", Refusal::NotListed);
+        }
+        assert!(!log.is_free(|window| &mut window.refused));
+        assert!(log.is_free(|window| &mut window.allowed));
     }
 }

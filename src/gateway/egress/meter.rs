@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// Destinations that are told apart; what comes after goes together, so that a million names are no million counters.
 const DESTINATIONS: usize = 1024;
 
+/// Destinations up to which a refusal has figures of its own: refusals cost nothing, and must leave room for the rest.
+const REFUSED: usize = 256;
+
 /// What the rest is called. No host has this name.
 pub const OTHERS: &str = "(others)";
 
@@ -180,7 +183,7 @@ impl Meter {
 
     /// Counts a connection, and then what it carries.
     pub fn connection(self: &Arc<Self>, destination: &str) -> Flow {
-        let counters = self.counters(destination);
+        let counters = self.counters(destination, DESTINATIONS);
         counters.connections.fetch_add(1, Ordering::Relaxed);
         Flow {
             meter: Arc::clone(self),
@@ -190,7 +193,7 @@ impl Meter {
 
     /// Counts a refusal.
     pub fn refusal(&self, destination: &str) {
-        let counters = self.counters(destination);
+        let counters = self.counters(destination, REFUSED);
         counters.refused.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -200,12 +203,13 @@ impl Meter {
         self.lock().iter().map(read).collect()
     }
 
-    fn counters(&self, destination: &str) -> Arc<Counters> {
+    /// Those of a destination, which has its own if it has them already or fewer than `most` have.
+    fn counters(&self, destination: &str, most: usize) -> Arc<Counters> {
         let mut destinations = self.lock();
         if let Some(counters) = destinations.get(destination) {
             return Arc::clone(counters);
         }
-        let name = if destinations.len() < DESTINATIONS {
+        let name = if destinations.len() < most {
             destination
         } else {
             OTHERS
@@ -308,11 +312,24 @@ mod tests {
     fn a_million_names_are_no_million_counters() {
         let meter = Arc::new(Meter::new(u64::MAX, BTreeMap::new()));
         for number in 0..10_000 {
-            meter.refusal(&format!("n{number}.example:443"));
+            meter.connection(&format!("n{number}.example:443"));
         }
         let figures = meter.figures();
         assert_eq!(figures.len(), DESTINATIONS + 1);
-        let refused: u64 = figures.values().map(|figures| figures.refused).sum();
-        assert_eq!(refused, 10_000);
+        let made: u64 = figures.values().map(|figures| figures.connections).sum();
+        assert_eq!(made, 10_000);
+    }
+
+    #[test]
+    fn a_flood_of_refusals_leaves_figures_for_what_is_let_through() {
+        let meter = Arc::new(Meter::new(u64::MAX, BTreeMap::new()));
+        for number in 0..10_000 {
+            meter.refusal(&format!("n{number}.example:443"));
+        }
+        meter.connection("a.example:443").count(Way::Out, 5);
+        let figures = meter.figures();
+        assert_eq!(figures.len(), REFUSED + 2);
+        assert_eq!(figures["a.example:443"].sent, 5);
+        assert_eq!(figures[OTHERS].refused, 10_000 - REFUSED as u64);
     }
 }
