@@ -28,7 +28,7 @@ impl Engine {
             let spec = stored.map(|stored| stored.revision.resolved);
             let layout = self.layout.clone();
             let look = move || report(&layout, &row.id, spec.as_ref(), month);
-            reports.push(blocking(look).await?);
+            reports.push(blocking(look).await);
         }
         Ok(reports)
     }
@@ -79,10 +79,15 @@ fn report(
     tenant: &TenantId,
     spec: Option<&ResolvedSpec>,
     month: Month,
-) -> Result<EgressReport, OperationError> {
-    let usage = Usage::read(&layout.egress_state_dir(tenant), month)?;
+) -> EgressReport {
+    // One tenant's broken file must not hide the figures of all others.
+    let usage = Usage::read(&layout.egress_state_dir(tenant), month).unwrap_or_else(|error| {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, %tenant, %month, "reports no figures, because they do not read");
+        Usage::nothing(month)
+    });
     let policy = spec.map(|spec| spec.egress.clone()).unwrap_or_default();
-    Ok(EgressReport {
+    EgressReport {
         tenant: tenant.to_string(),
         month: month.to_string(),
         mode: policy.mode.to_string(),
@@ -100,7 +105,7 @@ fn report(
             .into_iter()
             .map(|(name, counted)| (name, figures(counted)))
             .collect(),
-    })
+    }
 }
 
 fn figures(figures: Figures) -> EgressFigures {
@@ -109,5 +114,24 @@ fn figures(figures: Figures) -> EgressFigures {
         received: figures.received,
         connections: figures.connections,
         refused: figures.refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_whose_figures_do_not_read_is_reported_with_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = camino::Utf8Path::from_path(dir.path()).unwrap();
+        let layout = Layout::rooted(root);
+        let tenant = "foo-bar".parse().unwrap();
+        let state = layout.egress_state_dir(&tenant);
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("usage-2026-11.json"), "{").unwrap();
+        let report = report(&layout, &tenant, None, "2026-11".parse().unwrap());
+        assert_eq!((report.total.sent, report.destinations.len()), (0, 0));
+        assert_eq!(report.tenant, "foo-bar");
     }
 }

@@ -131,13 +131,22 @@ impl Usage {
         })
     }
 
-    /// What counting a month begins with: as [`Self::read`], and nothing where that fails.
+    /// What counting a month begins with: as [`Self::read`], and nothing where that fails. A file that does not read is
+    /// set aside, as `.broken`, for whoever can mend it.
     pub fn begin(state: &Utf8Path, month: Month) -> Self {
         Self::read(state, month).unwrap_or_else(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "begins to count anew"
+                "sets the figures aside and begins to count anew"
             );
+            let path = path(state, month);
+            let aside = Utf8PathBuf::from(format!("{path}.broken"));
+            if let Err(error) = files::move_to(&path, &aside) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the figures are not set aside"
+                );
+            }
             Self::nothing(month)
         })
     }
@@ -207,5 +216,18 @@ mod tests {
         assert_eq!(Usage::read(state, next).unwrap(), Usage::nothing(next));
         std::fs::write(path(state, next), "{").unwrap();
         Usage::read(state, next).unwrap_err();
+    }
+
+    #[test]
+    fn figures_that_do_not_read_are_set_aside_before_counting_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Utf8Path::from_path(dir.path()).unwrap();
+        let month = "2026-11".parse().unwrap();
+        std::fs::write(path(state, month), "{").unwrap();
+        let begun = Usage::begin(state, month);
+        assert_eq!(begun, Usage::nothing(month));
+        begun.write(state).unwrap();
+        let aside = std::fs::read(state.join("usage-2026-11.json.broken")).unwrap();
+        assert_eq!(aside, b"{");
     }
 }
