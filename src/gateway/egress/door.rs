@@ -13,7 +13,7 @@ use super::decision::{By, Log};
 use super::judge::{Allowed, Judge, Refusal};
 use super::meter::{Flow, Meter};
 use super::outside::{Outside, Unreached, dial, lookup, resolve};
-use crate::tenant::HostName;
+use crate::tenant::{EgressMode, HostName};
 
 /// Where a connection is to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,9 +82,8 @@ impl Door {
     pub fn change(&self, judge: Judge) {
         let judge = Arc::new(judge);
         *self.judge.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&judge);
-        self.open.retain(|goal, address| {
-            judged(&judge, goal).is_ok() && judge.address(address, goal.port()).is_ok()
-        });
+        self.open
+            .retain(|connection| connection.is_allowed_by(&judge));
     }
 
     /// Whether a name has an address that some connection may go to.
@@ -152,7 +151,7 @@ impl Door {
         let reached = Reached {
             stream,
             flow: self.meter.connection(&destination),
-            any_protocol: matches!(&allowed, Allowed::Listed(entry) if entry.port().is_some()),
+            any_protocol: allowed.is_any_protocol(),
             open: self.open.enter(goal.clone(), address, cut.clone()),
             cut,
         };
@@ -182,7 +181,26 @@ pub(super) fn judged(judge: &Judge, goal: &Goal) -> Result<Allowed, Refusal> {
 #[derive(Debug, Default)]
 struct OpenConnections {
     next: AtomicU64,
-    all: Mutex<HashMap<u64, (Goal, IpAddr, CancellationToken)>>,
+    all: Mutex<HashMap<u64, Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    goal: Goal,
+    address: IpAddr,
+    cut: CancellationToken,
+    /// It goes to a name, and nobody has read the same name inside.
+    is_unread: bool,
+}
+
+impl Connection {
+    fn is_allowed_by(&self, judge: &Judge) -> bool {
+        let Ok(allowed) = judged(judge, &self.goal) else {
+            return false;
+        };
+        let may_be_unread = judge.mode() != EgressMode::Allowlist || allowed.is_any_protocol();
+        (may_be_unread || !self.is_unread) && judge.address(self.address, self.goal.port()).is_ok()
+    }
 }
 
 /// Takes its connection off the list when it ends.
@@ -195,23 +213,38 @@ pub(super) struct Open {
 impl OpenConnections {
     fn enter(self: &Arc<Self>, goal: Goal, address: IpAddr, cut: CancellationToken) -> Open {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(id, (goal, address, cut));
+        let connection = Connection {
+            goal,
+            address,
+            cut,
+            is_unread: false,
+        };
+        self.lock().insert(id, connection);
         Open {
             id,
             list: Arc::clone(self),
         }
     }
 
-    fn retain(&self, is_allowed: impl Fn(&Goal, IpAddr) -> bool) {
-        for (goal, address, cut) in self.lock().values() {
-            if !is_allowed(goal, *address) {
-                cut.cancel();
+    fn retain(&self, is_allowed: impl Fn(&Connection) -> bool) {
+        for connection in self.lock().values() {
+            if !is_allowed(connection) {
+                connection.cut.cancel();
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Goal, IpAddr, CancellationToken)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Connection>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// The connection carries what says no name, so a list of names would not allow it.
+    pub(super) fn mark_unread(&self) {
+        if let Some(connection) = self.list.lock().get_mut(&self.id) {
+            connection.is_unread = matches!(connection.goal, Goal::Name(..));
+        }
     }
 }
 
@@ -233,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::egress::Destinations;
-    use crate::tenant::{EgressMode, EgressPolicy};
+    use crate::tenant::EgressPolicy;
 
     fn judge(mode: EgressMode) -> Judge {
         let policy = EgressPolicy {
@@ -275,5 +308,52 @@ mod tests {
             matches!(reached, Err(Unreached::Refused(Refusal::NotListed))),
             "{reached:?}"
         );
+    }
+
+    /// An Internet of one server that takes connections and says nothing.
+    #[derive(Debug)]
+    struct Silent(TcpListener);
+
+    #[async_trait]
+    impl Outside for Silent {
+        async fn lookup(&self, _: &HostName) -> io::Result<Vec<IpAddr>> {
+            Ok(vec!["93.184.215.14".parse().unwrap()])
+        }
+
+        async fn connect(&self, _: SocketAddr) -> io::Result<TcpStream> {
+            TcpStream::connect(self.0.local_addr()?).await
+        }
+    }
+
+    fn listing(entry: &str) -> Judge {
+        let policy = EgressPolicy {
+            mode: EgressMode::Allowlist,
+            allow: vec![entry.parse().unwrap()],
+            ..EgressPolicy::default()
+        };
+        Judge::new(policy, BTreeSet::new())
+    }
+
+    #[rstest::rstest]
+    #[case("a.example", false, false)]
+    #[case("a.example", true, true)]
+    #[case("a.example:443", true, false)]
+    #[tokio::test]
+    async fn a_list_of_names_cuts_what_says_no_name(
+        #[case] entry: &str,
+        #[case] is_unread: bool,
+        #[case] is_cut: bool,
+    ) {
+        let silent = Silent(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let meter = Meter::new(u64::MAX, Destinations::new());
+        let observing = judge(EgressMode::Observe);
+        let door = Door::new(observing, Box::new(silent), meter);
+        let goal = Goal::Name("a.example".parse().unwrap(), 443);
+        let reached = door.reach(By::Connect, goal).await.unwrap();
+        if is_unread {
+            reached.open.mark_unread();
+        }
+        door.change(listing(entry));
+        assert_eq!(reached.cut.is_cancelled(), is_cut);
     }
 }

@@ -20,6 +20,13 @@ pub enum Allowed {
     Mode,
 }
 
+impl Allowed {
+    /// The list names it with its port, so whatever is spoken there is the operator's choice.
+    pub fn is_any_protocol(&self) -> bool {
+        matches!(self, Self::Listed(entry) if entry.port().is_some())
+    }
+}
+
 /// Why something is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -46,6 +46,7 @@ pub async fn carry(
     mut reached: Reached,
 ) {
     if reached.any_protocol {
+        reached.open.mark_unread();
         return pass_on(&goal, &[], tenant, &mut reached).await;
     }
     if goal.port() == 80 {
@@ -56,6 +57,10 @@ pub async fn carry(
     let Ok(Ok(first)) = timeout(HELLO_TIME, client_hello::read(&mut tenant)).await else {
         return;
     };
+    if !matches!(first.hello, Hello::Named(_)) {
+        // Before the mode is asked for, so that none that comes meanwhile is missed.
+        reached.open.mark_unread();
+    }
     match agrees(&goal, &first.hello, door.judge().mode()) {
         Ok(()) => pass_on(&goal, &first.bytes, tenant, &mut reached).await,
         Err(refusal) => door.refuse(by, &goal.to_string(), refusal),
