@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ledger::Charge;
-use super::reading::{Form, Reading, Said, Used};
+use super::reading::{Form, Reading, Said, Used, guessed, is_media};
 use super::refused::Body;
 
 /// What is charged for a request, whatever becomes of its answer.
@@ -28,8 +28,17 @@ pub struct Account {
     reading: Option<Reading>,
     /// Whether words may be asked for, and paid.
     has_words: bool,
-    has_begun: bool,
+    /// What the answer's length says, once it has begun.
+    length: Option<Length>,
     is_whole: bool,
+}
+
+/// What the length of an answer says that cannot be read.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    OfWords,
+    /// Nothing of its tokens.
+    OfMedia,
 }
 
 impl Account {
@@ -42,7 +51,7 @@ impl Account {
             received: 0,
             reading: None,
             has_words,
-            has_begun: false,
+            length: None,
             is_whole: false,
         }
     }
@@ -60,10 +69,14 @@ impl Account {
     }
 
     /// The answer has begun. One that says that nothing was done costs nothing.
-    pub fn begin(&mut self, status: StatusCode, form: Option<Form>) {
+    pub fn begin(&mut self, status: StatusCode, content_type: &str) {
         self.has_words &= status.is_success();
-        self.has_begun = true;
-        self.reading = form.map(Reading::new);
+        self.length = Some(if is_media(content_type) {
+            Length::OfMedia
+        } else {
+            Length::OfWords
+        });
+        self.reading = Form::of(content_type).map(Reading::new);
         self.settle();
     }
 
@@ -93,12 +106,12 @@ impl Account {
     fn settle(&self) {
         let sent = self.sent.load(Ordering::Relaxed);
         let said = self.reading.as_ref().map(Reading::said);
-        let used = match said {
+        let used = match (said, self.length) {
             _ if !self.has_words => Used::default(),
-            Some(said) => said.used(sent, self.is_whole),
-            // No words that can be read: sounds, pictures, files.
-            None if self.has_begun => Used::default(),
-            None => Said::default().used(sent, false),
+            (Some(said), _) => said.used((sent, self.received), self.is_whole),
+            (None, Some(Length::OfWords)) => guessed(sent, self.received),
+            (None, Some(Length::OfMedia)) => guessed(sent, 0),
+            (None, None) => Said::default().used((sent, 0), false),
         };
         let model = said.and_then(|said| said.model.as_deref());
         self.charge

@@ -177,6 +177,11 @@ impl Ledger {
         Ok(charge)
     }
 
+    /// Whether there is a limit.
+    pub const fn is_limited(&self) -> bool {
+        self.spending.tokens.is_some() || self.spending.money.is_some()
+    }
+
     /// What is to be written, if anything has changed.
     pub fn to_write(&self, now: Timestamp) -> Option<ToWrite> {
         let date = date(now);

@@ -39,8 +39,8 @@ use crate::gateway::egress::{Month, Outside};
 use crate::host::clock;
 use crate::tenant::{EndpointSettings, ResolvedEndpoint, SecretName};
 use answer::{Account, Answer};
-use reading::Form;
 use refused::{Body, Refused};
+use request::Purpose;
 use upstream::{Asker, Connector, NotReached, asker, tls};
 
 /// Longest head of a request.
@@ -129,9 +129,17 @@ impl Endpoints {
         if request::wants_upgrade(&head.headers) {
             return Err(Refused::Upgrade);
         }
+        let target = request::target(&endpoint.upstream, rest)?;
+        let purpose = Purpose::of(&head.method, target.path());
+        let is_limited = self.ledger.is_limited();
+        match purpose {
+            Purpose::Credentials => return Err(Refused::Credentials),
+            Purpose::Uncounted if is_limited => return Err(Refused::Uncounted),
+            _ => {}
+        }
         let place = Arc::clone(&self.requests).try_acquire_owned();
         let place = place.map_err(|_| Refused::Crowded)?;
-        let has_words = head.method == Method::POST;
+        let has_words = head.method == Method::POST && purpose != Purpose::Free;
         let length = body.size_hint().exact();
         let guess = reading::guess(length.filter(|_| has_words).unwrap_or_default());
         let charge = self
@@ -142,11 +150,10 @@ impl Endpoints {
         let prepared = async {
             let key = endpoint.key.as_ref().and_then(|key| self.keys.get(key));
             request::prepare(&mut head.headers, endpoint, key)?;
-            head.uri = request::target(&endpoint.upstream, rest)?;
+            head.uri = target;
             head.version = Version::HTTP_11;
             head.extensions.clear();
-            let is_chat = request::is_chat(&head.method, rest);
-            looked_at(body, is_chat).await
+            looked_at(body, purpose, is_limited).await
         };
         let body = match prepared.await {
             Ok(body) => body,
@@ -200,16 +207,18 @@ impl Endpoints {
     }
 }
 
-/// The body as it is sent: a chat's is looked at before, if it is short enough.
-async fn looked_at(body: Incoming, is_chat: bool) -> Result<Body, Refused> {
-    let is_short = body
-        .size_hint()
-        .upper()
-        .is_some_and(|length| length <= LOOKED_AT as u64);
+/// The body as it is sent: a chat's is looked at before, and where there is a limit a response's, if it is short enough.
+async fn looked_at(body: Incoming, purpose: Purpose, is_limited: bool) -> Result<Body, Refused> {
+    let length = body.size_hint().upper();
+    let is_short = length.is_some_and(|length| length <= LOOKED_AT as u64);
     if body.is_end_stream() {
         return Ok(Empty::new().map_err(|never| match never {}).boxed());
     }
-    if !is_chat || !is_short {
+    let may_wait = purpose == Purpose::Response && is_limited;
+    if may_wait && length.is_none() {
+        return Err(Refused::NoLength);
+    }
+    if !(may_wait || purpose == Purpose::Chat) || !is_short {
         return Ok(body.boxed());
     }
     let collected = Limited::new(body, LOOKED_AT).collect().await;
@@ -218,7 +227,13 @@ async fn looked_at(body: Incoming, is_chat: bool) -> Result<Body, Refused> {
         Ok(error) => Refused::Broken(*error),
         Err(_) => Refused::Path,
     })?;
-    let bytes = request::with_usage(collected.to_bytes());
+    let mut bytes = collected.to_bytes();
+    if may_wait && request::is_background(&bytes) {
+        return Err(Refused::Uncounted);
+    }
+    if purpose == Purpose::Chat {
+        bytes = request::with_usage(bytes);
+    }
     Ok(Full::new(bytes).map_err(|never| match never {}).boxed())
 }
 
@@ -233,7 +248,7 @@ fn passed_back(
         .headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    account.begin(head.status, content_type.and_then(Form::of));
+    account.begin(head.status, content_type.unwrap_or_default());
     request::prepare_answer(&mut head.headers, name, &endpoint.upstream);
     head.extensions.clear();
     Response::from_parts(head, Answer::new(body, account).boxed())

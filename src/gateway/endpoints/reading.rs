@@ -113,11 +113,11 @@ impl Said {
         }
     }
 
-    /// What the request has used. `sent` is the length of its own body in bytes; `is_whole` whether its answer came to
-    /// its end. What was not counted by then is guessed from the words that were seen.
-    pub fn used(&self, sent: u64, is_whole: bool) -> Used {
+    /// What the request has used. `sent` and `received` are the lengths of its own body and its answer's in bytes;
+    /// `is_whole` says whether the answer came to its end. What was not counted by then is guessed from the words that
+    /// were seen, and where a whole answer had none that can be read, from its length.
+    pub fn used(&self, (sent, received): (u64, u64), is_whole: bool) -> Used {
         let words = self.words.div_ceil(BYTES_PER_TOKEN);
-        let guess = guess(sent);
         match self.counted {
             Some(counted) => {
                 let cached = counted.cached.min(counted.tokens.input);
@@ -132,11 +132,10 @@ impl Said {
                     is_estimate: is_short,
                 }
             }
-            // Lists of models, uploads and counts of tokens have no words, and are free.
-            None if is_whole && self.words == 0 => Used::default(),
+            None if is_whole && self.words == 0 => guessed(sent, received),
             None => Used {
                 tokens: Tokens {
-                    input: guess,
+                    input: guess(sent),
                     output: words,
                     ..Tokens::default()
                 },
@@ -149,6 +148,26 @@ impl Said {
 /// Tokens that a request of so many bytes may have.
 pub fn guess(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
+}
+
+/// What a request has used whose answer cannot be read, by the bytes of both.
+pub fn guessed(sent: u64, received: u64) -> Used {
+    let tokens = Tokens {
+        input: guess(sent),
+        output: guess(received),
+        ..Tokens::default()
+    };
+    Used {
+        tokens,
+        is_estimate: tokens.total() > 0,
+    }
+}
+
+/// Whether the length of an answer says nothing of its tokens: sounds, pictures, films.
+pub fn is_media(content_type: &str) -> bool {
+    let kind = content_type.trim_start().split('/').next();
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    matches!(kind.as_str(), "audio" | "image" | "video")
 }
 
 /// How an answer is written.

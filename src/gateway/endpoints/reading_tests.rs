@@ -73,7 +73,7 @@ fn what_providers_count_is_read(
         tokens,
         is_estimate: false,
     };
-    assert_eq!(said.used(4000, true), expected);
+    assert_eq!(said.used((4000, 9999), true), expected);
 }
 
 #[rstest]
@@ -95,19 +95,27 @@ fn a_stream_that_breaks_off_is_guessed_from_its_words(
     #[case] expected: Tokens,
 ) {
     let (seen, _) = answer.split_once(before).unwrap();
-    let used = read(Form::Events, &[seen.as_bytes()]).used(400, false);
+    let used = read(Form::Events, &[seen.as_bytes()]).used((400, 9999), false);
     assert_eq!(used.tokens, expected);
     assert!(used.is_estimate);
 }
 
 #[rstest]
-#[case(r#"{"data":[{"id":"claude-large-4"}]}"#)]
-#[case(r#"{"input_tokens":2095}"#)]
-#[case(r#"{"id":"file_1","size_bytes":1000}"#)]
-#[case("")]
-fn what_says_no_words_costs_nothing(#[case] answer: &str) {
-    let used = read(Form::Json, &[answer.as_bytes()]).used(4000, true);
-    assert_eq!(used, Used::default());
+#[case(Form::Json, r#"{"candidates":[{"parts":["sixteen bytes ok"]}]}"#)]
+#[case(Form::Json, r#"{"id":"resp_1","status":"queued","usage":null}"#)]
+#[case(Form::Events, "data: {\"status\":\"queued\"}\n\n")]
+fn what_says_nothing_that_can_be_read_is_guessed_by_its_length(
+    #[case] form: Form,
+    #[case] answer: &str,
+) {
+    let used = read(form, &[answer.as_bytes()]).used((4000, 400), true);
+    assert_eq!(used.tokens, tokens(1000, 100, 0, 0));
+    assert!(used.is_estimate);
+}
+
+#[test]
+fn nothing_at_all_costs_nothing() {
+    assert_eq!(guessed(0, 0), Used::default());
 }
 
 #[rstest]
@@ -151,7 +159,7 @@ proptest! {
     #[test]
     fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for form in [Form::Json, Form::Events] {
-            read(form, &[&bytes]).used(10, false);
+            read(form, &[&bytes]).used((10, 10), false);
         }
     }
 }

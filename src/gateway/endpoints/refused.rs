@@ -39,6 +39,18 @@ pub enum Refused {
     /// Another protocol is asked for.
     #[error("endpoints carry HTTP requests only, no WebSockets: their tokens could not be counted")]
     Upgrade,
+    /// The path hands out keys.
+    #[error("this path hands out keys, which agents are never to see; it is always refused")]
+    Credentials,
+    /// It could not be counted, and there is a limit.
+    #[error(
+        "while a spending limit is set, nothing is passed on whose work is done in the background, in batches or \
+         beside HTTP: its tokens could not be counted"
+    )]
+    Uncounted,
+    /// Its body has to be looked at, and there is a limit.
+    #[error("while a spending limit is set, this path needs a request with a content-length")]
+    NoLength,
     /// The key cannot be sent.
     #[error(
         "the key is not fit for a header; its operator can set it anew with `tenantd secret set`"
@@ -66,6 +78,9 @@ impl Refused {
             Self::Path | Self::WholeUrl => "bad_path",
             Self::Method => "bad_method",
             Self::Upgrade => "no_upgrade",
+            Self::Credentials => "no_credentials",
+            Self::Uncounted => "not_counted",
+            Self::NoLength => "length_required",
             Self::Key => "bad_key",
             Self::Exhausted(_) => "spending_limit",
             Self::Crowded => "too_many_requests",
@@ -80,6 +95,8 @@ impl Refused {
             Self::Path | Self::WholeUrl | Self::Broken(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Upgrade => StatusCode::NOT_IMPLEMENTED,
+            Self::Credentials | Self::Uncounted => StatusCode::FORBIDDEN,
+            Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::Key => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Exhausted(_) | Self::Crowded => StatusCode::TOO_MANY_REQUESTS,
             Self::NotReached(why) => why.status(),

@@ -1,6 +1,8 @@
 //! Makes of an agent's request the one that its provider gets: a path that stays below the base URL, no header that is
 //! between neighbours, no key but ours. Pure; the key itself comes in last.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName,
@@ -11,7 +13,7 @@ use hyper::{Method, Uri};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 use super::refused::Refused;
 use crate::gateway::hop_by_hop::strip;
@@ -170,34 +172,156 @@ fn own_place(place: &str, name: &str, upstream: &Upstream) -> Option<String> {
 #[derive(Debug, Deserialize)]
 struct Wish {
     stream: Option<bool>,
-    stream_options: Option<IgnoredAny>,
+    stream_options: Option<Map<String, Value>>,
 }
 
 /// What `OpenAI`'s chat completions are asked for beside: without it, their streams say nothing of tokens.
 const USAGE: &[u8] = br#""stream_options":{"include_usage":true},"#;
 
-/// Whether the body of a request to this path may have to be looked at before it is sent.
-pub fn is_chat(method: &Method, rest: &str) -> bool {
-    let path = rest.split('?').next().unwrap_or_default();
-    *method == Method::POST && path.ends_with("/chat/completions")
+/// What a path at a provider is for, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It hands out keys, which the agent is never to see.
+    Credentials,
+    /// Its work is done later, or beside HTTP, where nobody counts.
+    Uncounted,
+    /// A chat, whose stream is asked for its usage.
+    Chat,
+    /// A response, which may be asked for in the background.
+    Response,
+    /// Counts of tokens, files and checks of contents, which providers do not charge.
+    Free,
+    /// Anything else.
+    Other,
 }
 
-/// A chat's request that asks for the usage of its stream too. One that says itself what its stream is to have, or
-/// that is no request for a stream, stays byte for byte as it is.
+impl Purpose {
+    /// The purpose of a request for this path at the provider, in whatever spelling.
+    pub fn of(method: &Method, path: &str) -> Self {
+        let path = decoded(path).to_ascii_lowercase();
+        let parts: Vec<_> = path
+            .split(['/', '\\'])
+            .map(|part| part.split(';').next().unwrap_or_default())
+            .filter(|part| !part.is_empty())
+            .collect();
+        let has = |names: &[&str]| parts.windows(names.len()).any(|parts| parts == names);
+        // Client secrets of `OpenAI`'s realtime and ChatKit, ephemeral tokens of Gemini, keys of administrators.
+        if has(&["client_secrets"])
+            || has(&["realtime", "sessions"])
+            || has(&["realtime", "transcription_sessions"])
+            || has(&["chatkit", "sessions"])
+            || has(&["auth_tokens"])
+            || has(&["admin_api_keys"])
+            || has(&["service_accounts"])
+        {
+            return Self::Credentials;
+        }
+        if *method != Method::POST {
+            return Self::Other;
+        }
+        let last = parts.last().copied().unwrap_or_default();
+        if has(&["batches"])
+            || has(&["fine_tuning"])
+            || has(&["realtime", "calls"])
+            || last.ends_with(":batchgeneratecontent")
+            || last.ends_with(":predictlongrunning")
+        {
+            return Self::Uncounted;
+        }
+        match parts.as_slice() {
+            [
+                ..,
+                "count_tokens" | "input_tokens" | "moderations" | "files" | "uploads",
+            ]
+            | [.., "uploads", _, _] => Self::Free,
+            [.., last] if last.ends_with(":counttokens") => Self::Free,
+            [.., "chat", "completions"] => Self::Chat,
+            _ if has(&["responses"]) => Self::Response,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A confined path without its encodings.
+fn decoded(path: &str) -> String {
+    let mut path = path.to_owned();
+    for _ in 0..=ENCODINGS {
+        path = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+    }
+    path
+}
+
+/// Whether a response is asked for in the background. What cannot be read is taken for one that is.
+pub fn is_background(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Background {
+        background: Option<bool>,
+    }
+    let read = serde_json::from_slice::<Background>(body);
+    read.map_or(true, |read| read.background == Some(true))
+}
+
+/// A chat's request that asks for the usage of its stream too. One that does already, or that is no request for a
+/// stream, stays byte for byte as it is; of others nothing else is changed.
 pub fn with_usage(body: Bytes) -> Bytes {
     let Ok(Wish {
         stream: Some(true),
-        stream_options: None,
+        stream_options,
     }) = serde_json::from_slice(&body)
     else {
         return body;
     };
+    if let Some(place) = place_of("stream_options", &body) {
+        let mut options = stream_options.unwrap_or_default();
+        let asked = options.insert("include_usage".to_owned(), Value::Bool(true));
+        if asked == Some(Value::Bool(true)) {
+            return body;
+        }
+        let options = Value::Object(options).to_string();
+        let (before, after) = (&body[..place.start], &body[place.end..]);
+        return [before, options.as_bytes(), after].concat().into();
+    }
     // It is an object, so its first brace opens it; and it has a field, so a comma may follow.
     let Some(brace) = body.iter().position(|byte| *byte == b'{') else {
         return body;
     };
     let (opening, fields) = body.split_at(brace + 1);
     [opening, USAGE, fields].concat().into()
+}
+
+/// Where the value of a field is in the text of a JSON object, which is known to be one.
+fn place_of(name: &str, object: &[u8]) -> Option<Range<usize>> {
+    let (mut depth, mut at) = (0_usize, 0);
+    let (mut key, mut begin) = (None, None);
+    while let Some(byte) = object.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => {
+                while let Some(byte) = object.get(at) {
+                    at += if *byte == b'\\' { 2 } else { 1 };
+                    if *byte == b'"' {
+                        break;
+                    }
+                }
+                if depth == 1 && begin.is_none() {
+                    key = serde_json::from_slice::<String>(object.get(start..at)?).ok();
+                }
+            }
+            b':' if depth == 1 && begin.is_none() => begin = Some(at),
+            b',' | b'}' if depth == 1 => {
+                if key.take().as_deref() == Some(name) {
+                    return Some(begin?..start);
+                }
+                begin = None;
+                depth -= usize::from(*byte == b'}');
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ fn places(#[case] place: &str, #[case] expected: Option<&str>) {
 #[case(" {\"messages\":[{\"content\":\"{\"}],\n\"stream\": true}", true)]
 #[case(r#"{"stream":false}"#, false)]
 #[case(r#"{"model":"m"}"#, false)]
-#[case(r#"{"stream":true,"stream_options":{"include_usage":false}}"#, false)]
+#[case(r#"{"stream":true,"stream_options":{"include_usage":true}}"#, false)]
 #[case(r#"{"stream":true,"stream":true}"#, false)]
 #[case("[true]", false)]
 #[case("{\"stream\":true", false)]
@@ -206,6 +206,61 @@ fn a_stream_is_asked_to_say_its_usage(#[case] body: &str, #[case] changes: bool)
     } else {
         assert_eq!(changed, body.as_bytes());
     }
+}
+
+#[rstest]
+#[case(
+    r#"{"stream_options":{"include_usage":false},"stream":true,"z":1,"a":2.50}"#,
+    r#"{"stream_options":{"include_usage":true},"stream":true,"z":1,"a":2.50}"#
+)]
+#[case(
+    r#"{"a":["}\"",{"stream_options":1}],"stream":true,"stream_options": null}"#,
+    r#"{"a":["}\"",{"stream_options":1}],"stream":true,"stream_options":{"include_usage":true}}"#
+)]
+#[case(
+    r#"{"stream":true,"stream\u005foptions":{"a":[1]}}"#,
+    r#"{"stream":true,"stream\u005foptions":{"a":[1],"include_usage":true}}"#
+)]
+fn an_agent_cannot_ask_for_a_stream_without_its_usage(#[case] body: &str, #[case] sent: &str) {
+    let changed = with_usage(Bytes::copy_from_slice(body.as_bytes()));
+    assert_eq!(changed, sent.as_bytes());
+}
+
+#[rstest]
+#[case("/v1/realtime/client_secrets", Purpose::Credentials)]
+#[case("/v1//Realtime/client%5fsecrets/", Purpose::Credentials)]
+#[case("/v1/realtime/sessions", Purpose::Credentials)]
+#[case("/v1alpha/auth_tokens", Purpose::Credentials)]
+#[case("/v1/batches", Purpose::Uncounted)]
+#[case("/v1/messages/batches", Purpose::Uncounted)]
+#[case("/v1beta/models/m:batchGenerateContent", Purpose::Uncounted)]
+#[case("/v1/realtime/calls", Purpose::Uncounted)]
+#[case("/v1/chat/completions", Purpose::Chat)]
+#[case("/v1/responses", Purpose::Response)]
+#[case("/v1/responses/input_tokens", Purpose::Free)]
+#[case("/v1/messages/count_tokens", Purpose::Free)]
+#[case("/v1beta/models/m:countTokens", Purpose::Free)]
+#[case("/v1/files", Purpose::Free)]
+#[case("/v1/messages", Purpose::Other)]
+#[case("/v1beta/models/m:generateContent", Purpose::Other)]
+fn purposes(#[case] path: &str, #[case] purpose: Purpose) {
+    assert_eq!(Purpose::of(&Method::POST, path), purpose);
+    let reading = Purpose::of(&Method::GET, path);
+    assert_eq!(
+        reading == Purpose::Credentials,
+        purpose == Purpose::Credentials
+    );
+}
+
+#[rstest]
+#[case(r#"{"background":true}"#, true)]
+#[case(r#"{"b\u0061ckground":true}"#, true)]
+#[case(r#"{"background":false,"background":true}"#, true)]
+#[case("no JSON", true)]
+#[case(r#"{"background":false}"#, false)]
+#[case(r#"{"input":"\"background\":true","background":null}"#, false)]
+fn a_response_in_the_background_is_seen(#[case] body: &str, #[case] is: bool) {
+    assert_eq!(is_background(body.as_bytes()), is);
 }
 
 proptest! {

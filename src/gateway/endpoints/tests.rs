@@ -390,6 +390,61 @@ async fn errors_of_the_provider_are_passed_on_and_cost_nothing() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_read_is_guessed_by_its_length_unless_it_is_known_to_be_free() {
+    for (path, content_type, input, output) in [
+        ("generate", "application/x-ndjson", 25, 5),
+        ("generate", "application/json", 25, 5),
+        ("speech", "audio/mpeg", 25, 0),
+        ("count_tokens", "application/json", 0, 0),
+    ] {
+        let mut house = House::free().await;
+        let answer = whole(200, content_type, r#"{"a":["twelve by"]}"#);
+        house.answers.send(answer).await.unwrap();
+        let head = format!("POST /acme/{path} HTTP/1.1");
+        house.ask(&head, &"x".repeat(100)).await;
+        let figures = house.figures(|figures| figures.broken == 0).await;
+        let is_estimate = u64::from(input > 0);
+        assert_eq!(
+            (
+                figures.tokens.input,
+                figures.tokens.output,
+                figures.estimated
+            ),
+            (input, output, is_estimate),
+            "{path} {content_type}"
+        );
+    }
+}
+
+#[rstest::rstest]
+#[case("", "/acme/realtime/client_secrets", "{}", "403", "no_credentials")]
+#[case("tokens = 1000", "/acme/batches", "{}", "403", "not_counted")]
+#[case(
+    "tokens = 1000",
+    "/acme/responses",
+    r#"{"background": true}"#,
+    "403",
+    "not_counted"
+)]
+#[tokio::test]
+async fn keys_are_never_handed_out_and_what_is_not_counted_passes_no_limit(
+    #[case] spending: &str,
+    #[case] path: &str,
+    #[case] body: &str,
+    #[case] status: &str,
+    #[case] code: &str,
+) {
+    let mut house = House::open(spending, Book::default()).await;
+    let answer = house.ask(&format!("POST {path} HTTP/1.1"), body).await;
+    assert!(
+        answer.starts_with(&format!("HTTP/1.1 {status} ")),
+        "{answer}"
+    );
+    assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
+    assert!(house.asked.try_recv().is_err(), "the provider is not asked");
+}
+
+#[tokio::test]
 async fn an_agent_that_does_not_wait_pays_for_its_request() {
     let mut house = House::free().await;
     let client = house
