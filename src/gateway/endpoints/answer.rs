@@ -59,13 +59,7 @@ impl Account {
     /// Counts what passes of the request's body.
     pub fn counted(&self, body: Body) -> Body {
         let sent = Arc::clone(&self.sent);
-        let count = move |frame: Frame<Bytes>| {
-            if let Some(data) = frame.data_ref() {
-                sent.fetch_add(data.len() as u64, Ordering::Relaxed);
-            }
-            frame
-        };
-        body.map_frame(count).boxed()
+        Counted { body, sent }.boxed()
     }
 
     /// The answer has begun. One that says that nothing was done costs nothing.
@@ -125,6 +119,38 @@ impl Drop for Account {
         if !self.is_whole {
             self.settle();
         }
+    }
+}
+
+/// The body of a request, with its length: many servers do not take one in chunks.
+struct Counted {
+    body: Body,
+    sent: Arc<AtomicU64>,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -244,6 +244,9 @@ async fn the_provider_sees_the_key_and_the_agent_does_not() {
     assert_eq!(head.headers["x-api-key"], KEY);
     assert!(!head.headers.contains_key("authorization"));
     assert_eq!(head.headers["accept-encoding"], "identity");
+    // Not in chunks, which many servers do not take.
+    assert_eq!(head.headers["content-length"], "2");
+    assert!(!head.headers.contains_key("transfer-encoding"));
     assert_eq!(body, "{}");
 }
 
@@ -285,11 +288,12 @@ async fn each_event_arrives_before_the_next_one_is_sent() {
             assert_ne!(client.read_buf(&mut read).await.unwrap(), 0);
         }
     }
-    let (_, body) = house.asked.recv().await.unwrap();
+    let (head, body) = house.asked.recv().await.unwrap();
     assert_eq!(
         body,
         r#"{"stream_options":{"include_usage":true},"stream":true}"#
     );
+    assert_eq!(head.headers["content-length"], body.len().to_string());
 }
 
 #[tokio::test]
