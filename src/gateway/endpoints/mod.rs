@@ -278,11 +278,12 @@ pub async fn serve(
     let keeper = tokio::spawn(keeping);
     let mut connections = JoinSet::new();
     let mut empty_since = Instant::now();
+    let leaving = CancellationToken::new();
     tokio::pin!(stop);
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < settings.connections => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(carry(Arc::clone(&door), stream))),
+                Ok((stream, _)) => drop(connections.spawn(carry(Arc::clone(&door), stream, leaving.clone()))),
                 // Descriptors or memory ran out, which passes; the door must stay.
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept");
@@ -295,6 +296,8 @@ pub async fn serve(
         }
     }
     drop(listener);
+    // A connection that went on would be served by keys and limits of before.
+    leaving.cancel();
     let drained = timeout(settings.drain, async {
         while connections.join_next().await.is_some() {}
     });
@@ -344,8 +347,8 @@ async fn keep(
     }
 }
 
-/// Serves the requests of one connection.
-async fn carry(door: Arc<Endpoints>, stream: TcpStream) {
+/// Serves the requests of one connection; once the door is `leaving`, the one that goes on and no other.
+async fn carry(door: Arc<Endpoints>, stream: TcpStream, leaving: CancellationToken) {
     // Events are small, and nobody waits for the next one.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
@@ -357,7 +360,15 @@ async fn carry(door: Arc<Endpoints>, stream: TcpStream) {
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = served.await {
+    tokio::pin!(served);
+    let served = tokio::select! {
+        served = served.as_mut() => served,
+        () = leaving.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             "a connection broke"

@@ -91,6 +91,15 @@ const ENDPOINTS: &str = "[endpoints.acme]\nupstream = \"https://api.example.org/
 
 impl House {
     async fn open(spending: &str, book: Book) -> Self {
+        let settings = Settings {
+            drain: Duration::ZERO,
+            flush: Duration::from_millis(20),
+            ..Settings::default()
+        };
+        Self::open_with(spending, book, settings).await
+    }
+
+    async fn open_with(spending: &str, book: Book, serving: Settings) -> Self {
         let (answers, given) = mpsc::channel(4);
         let (asks, asked) = mpsc::channel(16);
         let (server, roots) = provider(given, asks).await;
@@ -113,12 +122,7 @@ impl House {
             Ok(())
         });
         let (stop, stopped) = oneshot::channel::<()>();
-        let settings = Settings {
-            drain: Duration::ZERO,
-            flush: Duration::from_millis(20),
-            ..Settings::default()
-        };
-        let serving = serve(listener, Arc::new(door), settings, write, async {
+        let serving = serve(listener, Arc::new(door), serving, write, async {
             let _ = stopped.await;
         });
         Self {
@@ -294,6 +298,33 @@ async fn each_event_arrives_before_the_next_one_is_sent() {
         r#"{"stream_options":{"include_usage":true},"stream":true}"#
     );
     assert_eq!(head.headers["content-length"], body.len().to_string());
+}
+
+#[tokio::test]
+async fn a_door_that_stops_ends_its_answers_and_serves_no_further_request_of_their_connections() {
+    let settings = Settings {
+        drain: Duration::from_hours(1),
+        ..Settings::default()
+    };
+    let mut house = House::open_with("", Book::default(), settings).await;
+    let (events, answer) = events();
+    house.answers.send(answer).await.unwrap();
+    let mut client = TcpStream::connect(house.door).await.unwrap();
+    let request = "POST /acme/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+    client.write_all(request.as_bytes()).await.unwrap();
+    house.asked.recv().await.unwrap();
+    house.stop.send(()).unwrap();
+    // The door has stopped once it takes no connection any more.
+    while TcpStream::connect(house.door).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    events.send("data: {\"last\":1}\n\n").await.unwrap();
+    drop(events);
+    // It is a connection that is kept, so only the door ends it.
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("{\"last\":1}"), "{answer}");
+    house.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]
