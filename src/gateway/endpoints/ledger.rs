@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::civil::Date;
@@ -47,6 +48,8 @@ pub struct Ledger {
     inner: Mutex<Inner>,
     /// Told when a request has ended.
     pub changed: Notify,
+    /// Whether the last write failed.
+    failing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Ledger {
             spending,
             inner: Mutex::new(inner),
             changed: Notify::new(),
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -198,8 +202,25 @@ impl Ledger {
         })
     }
 
+    /// The last write failed.
+    pub fn not_written(&self) {
+        self.failing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request would be counted nowhere that lasts, though there is a limit.
+    pub fn forgets(&self) -> bool {
+        self.is_limited() && self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether all that was counted is on the disk.
+    pub fn is_written(&self) -> bool {
+        let inner = self.lock();
+        inner.version == inner.written
+    }
+
     /// This is on the disk.
     pub fn written(&self, written: &ToWrite) {
+        self.failing.store(false, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.written = written.version;
         let is_last = |(month, _): &(Month, Book)| written.books.iter().any(|(of, _)| of == month);

@@ -137,6 +137,9 @@ impl Endpoints {
             Purpose::Uncounted if is_limited => return Err(Refused::Uncounted),
             _ => {}
         }
+        if self.ledger.forgets() {
+            return Err(Refused::NotWritten);
+        }
         let place = Arc::clone(&self.requests).try_acquire_owned();
         let place = place.map_err(|_| Refused::Crowded)?;
         let has_words = head.method == Method::POST && purpose != Purpose::Free;
@@ -291,7 +294,13 @@ pub async fn serve(
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => empty_since = Instant::now(),
-            () = sleep_until(empty_since + settings.idle), if connections.is_empty() => break,
+            () = sleep_until(empty_since + settings.idle), if connections.is_empty() => {
+                // What is only in memory would be forgotten.
+                if door.ledger.is_written() {
+                    break;
+                }
+                empty_since = Instant::now();
+            }
             () = &mut stop => break,
         }
     }
@@ -337,6 +346,7 @@ async fn keep(
                         error = &error as &dyn std::error::Error,
                         "the figures cannot be written; they are tried again"
                     );
+                    ledger.not_written();
                     kept = Err(error);
                 }
             }

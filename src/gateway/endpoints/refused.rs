@@ -59,6 +59,9 @@ pub enum Refused {
     /// The tenant has used up what it may.
     #[error("{0}")]
     Exhausted(Exhausted),
+    /// What it uses would be forgotten, and there is a limit.
+    #[error("the figures cannot be written, so nothing is passed on while a spending limit is set")]
+    NotWritten,
     /// Too many requests at a time.
     #[error("too many requests at a time")]
     Crowded,
@@ -83,6 +86,7 @@ impl Refused {
             Self::NoLength => "length_required",
             Self::Key => "bad_key",
             Self::Exhausted(_) => "spending_limit",
+            Self::NotWritten => "figures_not_written",
             Self::Crowded => "too_many_requests",
             Self::NotReached(why) => why.code(),
             Self::Broken(_) => "broken_request",
@@ -99,6 +103,7 @@ impl Refused {
             Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::Key => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Exhausted(_) | Self::Crowded => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotWritten => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotReached(why) => why.status(),
         }
     }
@@ -124,13 +129,13 @@ impl Refused {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let again = match self {
             Self::Exhausted(exhausted) => Some(exhausted.seconds_left.into()),
-            Self::Crowded => Some(HeaderValue::from_static("2")),
+            Self::Crowded | Self::NotWritten => Some(HeaderValue::from_static("2")),
             _ => None,
         };
         if let Some(seconds) = again {
             headers.insert(RETRY_AFTER, seconds);
         }
-        if !matches!(self, Self::Crowded | Self::NotReached(_)) {
+        if !matches!(self, Self::Crowded | Self::NotWritten | Self::NotReached(_)) {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response

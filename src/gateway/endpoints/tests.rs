@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures_util::stream;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::tenant::{HostName, SpendingPeriod};
+use crate::tenant::{HostName, Spending, SpendingPeriod};
 
 /// Every name but the provider's leads nowhere, and every address to its server.
 #[derive(Debug)]
@@ -73,7 +73,10 @@ struct House {
     door: SocketAddr,
     answers: mpsc::Sender<Response<Body>>,
     asked: mpsc::Receiver<Asked>,
+    /// What is written, or would be.
     books: mpsc::UnboundedReceiver<Vec<(Month, Book)>>,
+    /// Whether nothing can be written.
+    is_full: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<()>>,
@@ -117,8 +120,13 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (written, books) = mpsc::unbounded_channel();
+        let is_full = Arc::<AtomicBool>::default();
+        let full = Arc::clone(&is_full);
         let write: Write = Arc::new(move |books| {
             let _ = written.send(books.to_vec());
+            if full.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             Ok(())
         });
         let (stop, stopped) = oneshot::channel::<()>();
@@ -130,6 +138,7 @@ impl House {
             answers,
             asked,
             books,
+            is_full,
             connections,
             stop,
             served: tokio::spawn(serving),
@@ -387,6 +396,71 @@ async fn at_the_limit_requests_are_refused_in_words_that_clients_understand() {
     );
     house.asked.recv().await.unwrap();
     assert!(house.asked.try_recv().is_err(), "the provider is not asked");
+}
+
+#[tokio::test]
+async fn with_a_limit_nothing_is_passed_on_while_figures_cannot_be_written() {
+    let mut house = House::open("tokens = 100000", Book::default()).await;
+    house.is_full.store(true, Ordering::Relaxed);
+    let answer = || whole(200, "application/json", ANSWER);
+    house.answers.send(answer()).await.unwrap();
+    house.ask("POST /acme/messages HTTP/1.1", "{}").await;
+    // It is tried again once it has failed.
+    for _ in 0..3 {
+        house.books.recv().await.unwrap();
+    }
+    let refused = house.ask("POST /acme/messages HTTP/1.1", "{}").await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("figures_not_written"), "{refused}");
+    house.is_full.store(false, Ordering::Relaxed);
+    house.answers.send(answer()).await.unwrap();
+    loop {
+        let told = house.ask("POST /acme/messages HTTP/1.1", "{}").await;
+        if told.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(told.starts_with("HTTP/1.1 503"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_door_does_not_leave_while_its_figures_are_not_written() {
+    let ledger = Ledger::new(Spending::default(), Book::default(), clock::now());
+    let ledger = Arc::new(ledger);
+    drop(ledger.charge("acme", &[], 1, clock::now()).unwrap());
+    let outside = Arc::new(Internet {
+        server: ([127, 0, 0, 1], 1).into(),
+        connections: Arc::default(),
+    });
+    let host = || Ok(BTreeSet::new());
+    let outside = (
+        outside as Arc<dyn Outside>,
+        RootCertStore::empty(),
+        host as OwnAddresses,
+    );
+    let settings: EndpointSettings = toml::from_str(&format!("{ENDPOINTS}[spending]\n")).unwrap();
+    let door = Endpoints::new(settings, BTreeMap::new(), outside, ledger);
+    let tries = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&tries);
+    let write: Write = Arc::new(move |_| match counted.fetch_add(1, Ordering::Relaxed) {
+        0..3 => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    });
+    let settings = Settings {
+        idle: Duration::from_millis(1),
+        flush: Duration::from_millis(20),
+        ..Settings::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let served = serve(
+        listener,
+        Arc::new(door),
+        settings,
+        write,
+        std::future::pending(),
+    );
+    served.await.unwrap();
+    assert_eq!(tries.load(Ordering::Relaxed), 4);
 }
 
 #[tokio::test]
