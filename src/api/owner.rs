@@ -9,6 +9,7 @@ use super::error::ApiResult;
 use super::precondition::IfRevision;
 use crate::access::{refused_in_rollback, refused_in_spec};
 use crate::api::ApplyRequest;
+use crate::reconcile::check_revision;
 use crate::state::{Database, StoredRevision};
 use crate::tenant::{Source, Spec, TenantId};
 
@@ -40,12 +41,12 @@ pub async fn bind_apply(
         let title = format!("this token is for tenant {own} only");
         return Err(forbidden(title, vec!["id".to_owned()]).into());
     }
-    let (number, stored) = installed(database, own).await?;
+    let (number, stored) = installed(database, own, given).await?;
     let current = Source::new("the installed spec", &stored.revision.spec_text);
     let current = Spec::parse(&current).map_err(invalid)?;
     let refused = refused_in_spec(&current, &wanted);
     if refused.is_empty() {
-        return Ok(IfRevision(Some(given.0.unwrap_or(number))));
+        return Ok(IfRevision(Some(number)));
     }
     let title = "the operator decides this; the owner of a tenant changes its `env` and `secrets`";
     Err(forbidden(title, refused).into())
@@ -61,22 +62,30 @@ pub async fn bind_rollback(
     let Some(own) = peer.owned() else {
         return Ok(given);
     };
-    let (number, stored) = installed(database, own).await?;
+    let (number, stored) = installed(database, own, given).await?;
     let Some(target) = database.revision(own.clone(), to).await? else {
         return Err(forbidden(format!("tenant {own} has no revision {to}"), Vec::new()).into());
     };
     let refused = refused_in_rollback(&stored.revision.resolved, &target.revision.resolved);
     if refused.is_empty() {
-        return Ok(IfRevision(Some(given.0.unwrap_or(number))));
+        return Ok(IfRevision(Some(number)));
     }
     let title =
         format!("revision {to} differs in what the operator decides; ask them to return to it");
     Err(forbidden(title, refused).into())
 }
 
-/// The installed revision of an owner's tenant.
-async fn installed(database: &Database, own: &TenantId) -> ApiResult<(u64, StoredRevision)> {
+/// The installed revision of an owner's tenant; refused where `given` names another. What is compared with this
+/// one must not be bound to one that is yet to come.
+async fn installed(
+    database: &Database,
+    own: &TenantId,
+    given: IfRevision,
+) -> ApiResult<(u64, StoredRevision)> {
     let row = database.tenant(own.clone()).await?;
+    if let Some(expected) = given.0 {
+        check_revision(own, expected, Some(&row))?;
+    }
     if let Some(number) = row.current_revision
         && let Some(stored) = database.revision(own.clone(), number).await?
     {
@@ -184,7 +193,13 @@ mod tests {
         let bind = |given| bind_apply(&database, &owner, &wanted, IfRevision(given));
         // The operation fails where the operator has brought in another one meanwhile.
         assert_eq!(bind(None).await.ok(), Some(IfRevision(Some(3))));
-        assert_eq!(bind(Some(2)).await.ok(), Some(IfRevision(Some(2))));
+        assert_eq!(bind(Some(3)).await.ok(), Some(IfRevision(Some(3))));
+        // Bound to the next one, it would be compared with this one and undo that one.
+        for other in [2, 4] {
+            assert!(bind(Some(other)).await.is_err(), "{other}");
+            let back = bind_rollback(&database, &owner, 2, IfRevision(Some(other)));
+            assert!(back.await.is_err(), "{other}");
+        }
     }
 
     #[tokio::test]
