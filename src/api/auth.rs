@@ -148,6 +148,8 @@ impl Guard {
                 return Err(refuse("body-too-slow", StatusCode::REQUEST_TIMEOUT, title));
             }
         };
+        // The body may have come slowly: a token that was revoked meanwhile does nothing any more.
+        let token = self.token(&parts.headers).await?;
         parts
             .extensions
             .insert(ConnectInfo(Peer::Holder(Arc::new(token))));

@@ -247,6 +247,26 @@ async fn a_body_has_an_end() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_revoked_while_the_body_comes_does_nothing_any_more() {
+    let database = Database::in_memory();
+    let (token, row) = token(&database, "operator", false).await;
+    let revoking = database.clone();
+    let body = futures_util::stream::once(async move {
+        revoking
+            .revoke_token(row.id, "root".to_owned(), clock::now())
+            .await
+            .unwrap();
+        Ok::<_, std::convert::Infallible>("12345")
+    });
+    let body = Body::from_stream(body);
+    let asked = request("POST", "/v1/apply", Some(STRANGER), Some(&token)).map(|_| body);
+    assert_eq!(
+        status(&router(&database), asked).await,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
 async fn an_owner_is_not_let_in_by_another_spelling() {
     let database = Database::in_memory();
     let router = router(&database);
