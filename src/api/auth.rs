@@ -23,6 +23,7 @@ use super::Problem;
 use super::error::ApiError;
 use crate::access::{Decision, OwnBy, Rates, Scope, TokenHash, TooMany, decide};
 use crate::host::clock;
+use crate::reconcile::Bound;
 use crate::state::{Database, TokenRow};
 use crate::tenant::TenantId;
 
@@ -82,6 +83,15 @@ impl Peer {
                 _ => None,
             },
             Self::Local { .. } | Self::Remote { .. } => None,
+        }
+    }
+
+    /// How many operations may be open where this peer asks for one.
+    pub fn bound(&self) -> Bound {
+        if self.owned().is_some() {
+            Bound::Owner
+        } else {
+            Bound::Others
         }
     }
 }

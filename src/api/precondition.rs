@@ -66,6 +66,22 @@ pub struct Queue {
     pub queue: bool,
 }
 
+/// Longest message, and longest name of a document, in bytes: they are kept for as long as the tenant's history.
+const LONGEST_TEXT: usize = 1024;
+
+/// Refuses a text that is too long to be kept.
+pub fn check_text(text: &str) -> Result<(), Problem> {
+    if text.len() <= LONGEST_TEXT {
+        return Ok(());
+    }
+    let title = format!(
+        "a `message` or a document's `name` has {} bytes; {LONGEST_TEXT} is the most",
+        text.len()
+    );
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Err(Problem::new("text-too-long", status, title))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -89,6 +105,13 @@ mod tests {
             headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
         }
         assert_eq!(if_match(&headers), expected);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_request_has_an_end() {
+        assert!(check_text(&"x".repeat(LONGEST_TEXT)).is_ok());
+        let refused = check_text(&"x".repeat(LONGEST_TEXT + 1)).unwrap_err();
+        assert_eq!(refused.status, 422);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 
+use super::admission::{self, Bound};
 use super::attempts;
 use super::diagnose::needs;
 use super::error::OperationError;
@@ -48,6 +49,8 @@ pub struct Engine {
     pub(super) starts: Starts,
     /// Held by whoever judges what the host may still promise, until that is recorded.
     pub(super) promising: tokio::sync::Mutex<()>,
+    /// Held while it is judged how many operations are open, until the next are.
+    admitting: tokio::sync::Mutex<()>,
     pub(super) progress: Progress,
     /// Something has happened that may concern a revision on trial.
     pub(super) trials_changed: tokio::sync::Notify,
@@ -99,6 +102,7 @@ impl Engine {
             locks: TenantLocks::default(),
             starts: Starts::on(facts::processors()),
             promising: tokio::sync::Mutex::default(),
+            admitting: tokio::sync::Mutex::default(),
             progress: Progress::default(),
             trials_changed: tokio::sync::Notify::new(),
             front_changed: tokio::sync::Notify::new(),
@@ -183,6 +187,15 @@ impl Engine {
         self: &Arc<Self>,
         operations: Vec<Operation>,
     ) -> Result<(), OperationError> {
+        self.submit_within(Bound::Others, operations).await
+    }
+
+    /// As [`Engine::submit_all`], for somebody for whom `bound` holds.
+    pub async fn submit_within(
+        self: &Arc<Self>,
+        bound: Bound,
+        operations: Vec<Operation>,
+    ) -> Result<(), OperationError> {
         if operations.is_empty() {
             return Ok(());
         }
@@ -193,6 +206,8 @@ impl Engine {
         if let Some(tenant) = applied.and_then(|applied| applied.tenant.as_ref()) {
             room::check(self, &format!("applying {tenant}"), 0).await?;
         }
+        let _admitting = self.admitting.lock().await;
+        admission::admit(&self.progress.running(), &operations, bound)?;
         self.database.record_operations(operations.clone()).await?;
         failpoint::hit("operation.recorded");
         for operation in operations {
@@ -285,6 +300,18 @@ impl Engine {
             .any(|operation| operation.tenant.as_ref() == Some(tenant))
     }
 
+    /// Refuses where `bound` lets no other operation of `tenant` begin now.
+    pub fn refuse_beyond(&self, bound: Bound, tenant: &TenantId) -> Result<(), OperationError> {
+        let running = self.progress.running();
+        let first = running
+            .iter()
+            .find(|operation| operation.tenant.as_ref() == Some(tenant));
+        match first {
+            Some(first) if bound == Bound::Owner => Err(admission::busy(tenant, first)),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses while another operation changes what `tenant` is or whether it runs. Backups and repairs are no such
     /// operations: they are waited for.
     pub fn refuse_busy(&self, tenant: &TenantId) -> Result<(), OperationError> {
@@ -301,13 +328,7 @@ impl Engine {
             .find(|operation| is_in_the_way(&operation))
         {
             None => Ok(()),
-            Some(operation) => Err(OperationError::Busy {
-                tenant: tenant.clone(),
-                operation: operation.id,
-                kind: operation.kind,
-                by: operation.actor,
-                since: operation.started_at,
-            }),
+            Some(operation) => Err(admission::busy(tenant, &operation)),
         }
     }
 

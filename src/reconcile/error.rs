@@ -278,6 +278,17 @@ pub enum OperationError {
         /// Since when.
         since: Timestamp,
     },
+    /// More operations of one tenant than may be open at a time.
+    #[error(
+        "tenant {tenant} has {open} operations open; wait for the ends of some; `tenantd show {tenant}` \
+         lists the newest"
+    )]
+    Crowded {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many are open.
+        open: usize,
+    },
     /// The tenant is not what it was when the change was thought of.
     #[error(
         "tenant {tenant} is {}, not at revision {expected}: somebody has changed it; `tenantd diff {tenant}` shows \
@@ -461,6 +472,7 @@ impl OperationError {
             Self::RolledBack { cause, .. } => cause.code(),
             Self::RevisionChanged { .. } => ("revision-changed", StatusCode::PRECONDITION_FAILED),
             Self::Busy { .. } => ("tenant-busy", StatusCode::CONFLICT),
+            Self::Crowded { .. } => ("too-many-operations", StatusCode::CONFLICT),
             Self::NothingToReturnTo(_) => ("release-unknown", StatusCode::CONFLICT),
             Self::NotExchanged { error, .. }
                 if matches!(**error, ProtectError::NoRelease { .. }) =>

@@ -18,6 +18,7 @@
 //! | `queries`, `revisions`, `egress` | what the API shows |
 //! | `secrets` | which version of each secret a spec leads to, and who uses which |
 
+mod admission;
 mod approach;
 mod attempts;
 pub mod backup_timer;
@@ -63,6 +64,7 @@ mod verbs;
 mod view;
 mod watched;
 
+pub use admission::Bound;
 pub use engine::{Engine, asked};
 pub use error::OperationError;
 pub use image::Images;

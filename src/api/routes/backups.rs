@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{Problem, RestoreRequest, SnapshotSummary};
-use crate::reconcile::{Engine, refuse};
+use crate::reconcile::{Engine, OperationError, asked, refuse};
 use crate::state::{Operation, OperationKind};
 use crate::tenant::{TenantId, TenantState};
 
@@ -45,8 +45,13 @@ async fn back_up_all(
     for tenant in tenants {
         let submitted = engine
             .submit(OperationKind::Backup, tenant, json!({}), peer.actor())
-            .await?;
-        operations.push(submitted);
+            .await;
+        match submitted {
+            Ok(submitted) => operations.push(submitted),
+            // The others, and the node, are backed up all the same.
+            Err(error @ OperationError::Crowded { .. }) => tracing::warn!("no backup: {error}"),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok((StatusCode::ACCEPTED, Json(operations)))
 }
@@ -62,8 +67,9 @@ async fn back_up(
 ) -> ApiResult<(StatusCode, Json<Operation>)> {
     let row = engine.database.tenant(tenant.clone()).await?;
     refuse(&engine, OperationKind::Backup, &Value::Null, &row).await?;
-    let operation = engine
-        .submit(OperationKind::Backup, Some(tenant), json!({}), peer.actor())
+    let operation = asked(OperationKind::Backup, Some(tenant), json!({}), peer.actor());
+    engine
+        .submit_within(peer.bound(), vec![operation.clone()])
         .await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
 }

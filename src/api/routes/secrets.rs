@@ -19,7 +19,7 @@ use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::precondition::IfRevision;
 use crate::host::credentials::SecretValue;
-use crate::reconcile::{ApplyJob, Engine};
+use crate::reconcile::{ApplyJob, Engine, asked};
 use crate::state::{Operation, OperationKind};
 use crate::tenant::{MAX_SECRET, SecretName, TenantId};
 
@@ -132,6 +132,9 @@ async fn set(
     body: Bytes,
 ) -> ApiResult<Json<SecretChange>> {
     let actor = peer.actor();
+    if params.apply {
+        engine.refuse_beyond(peer.bound(), &tenant)?;
+    }
     let secret = engine
         .set_secret(&tenant, &name, value(body), &actor)
         .await?;
@@ -152,6 +155,9 @@ async fn rotate(
     body: Bytes,
 ) -> ApiResult<Json<SecretChange>> {
     let actor = peer.actor();
+    if params.apply {
+        engine.refuse_beyond(peer.bound(), &tenant)?;
+    }
     let given = (!body.is_empty()).then(|| value(body));
     let secret = engine.rotate_secret(&tenant, &name, given, &actor).await?;
     changed(&engine, tenant, secret, params, &peer).await
@@ -226,8 +232,11 @@ async fn changed(
         let bound = peer.owned().and(secret.revision);
         let request = IfRevision(bound).within(json!(job));
         let kind = OperationKind::Apply;
-        let submitted = engine.submit(kind, Some(tenant), request, peer.actor());
-        operation = Some(submitted.await?);
+        let apply = asked(kind, Some(tenant), request, peer.actor());
+        engine
+            .submit_within(peer.bound(), vec![apply.clone()])
+            .await?;
+        operation = Some(apply);
     }
     let secret = shown(peer, vec![secret]).remove(0);
     Ok(Json(SecretChange { secret, operation }))

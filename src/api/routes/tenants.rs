@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::owner;
-use crate::api::precondition::{IfRevision, Queue, etag};
+use crate::api::precondition::{IfRevision, Queue, check_text, etag};
 use crate::api::{
     ApplyPlan, ApplyRequest, Change, Document, Problem, RollbackRequest, SuspendRequest,
     TenantDetail, TenantSummary, TenantUnits, TransitionLine,
@@ -144,6 +144,10 @@ async fn apply(
     if_revision: IfRevision,
     Json(request): Json<ApplyRequest>,
 ) -> ApiResult<(StatusCode, Json<Vec<ApplyPlan>>)> {
+    request.message.as_deref().map_or(Ok(()), check_text)?;
+    for document in &request.documents {
+        check_text(&document.name)?;
+    }
     let if_revision = owner::bind_apply(&engine.database, &peer, &request, if_revision).await?;
     let specs = resolve_all(&engine.catalog(), &request.documents)?;
     if if_revision.0.is_some() && specs.len() != 1 {
@@ -217,7 +221,9 @@ async fn apply(
     }
     // All at once, so that they go through the same rounds of checks and reloads.
     let operations = plans.iter().filter_map(|plan| plan.operation.clone());
-    engine.submit_all(operations.collect()).await?;
+    engine
+        .submit_within(peer.bound(), operations.collect())
+        .await?;
     drop(turn);
     Ok((StatusCode::ACCEPTED, Json(plans)))
 }
@@ -306,6 +312,7 @@ async fn rollback(
     Json(request): Json<RollbackRequest>,
 ) -> Accepted {
     let message = request.message.unwrap_or_default();
+    check_text(&message)?;
     let job = settle_rollback(&engine, &tenant, request.to, request.keep_data, message).await?;
     condition.if_revision =
         owner::bind_rollback(&engine.database, &peer, job.to, condition.if_revision).await?;
@@ -433,8 +440,9 @@ impl Condition {
             refuse(engine, kind, &request, &row).await?;
         }
         let request = self.if_revision.within(request);
-        let operation = engine
-            .submit(kind, Some(tenant), request, peer.actor())
+        let operation = asked(kind, Some(tenant), request, peer.actor());
+        engine
+            .submit_within(peer.bound(), vec![operation.clone()])
             .await?;
         Ok((StatusCode::ACCEPTED, Json(operation)))
     }
