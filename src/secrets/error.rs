@@ -8,7 +8,7 @@ use crate::host::credentials::CredentialError;
 use crate::host::files::FileError;
 use crate::host::process::ProcessError;
 use crate::tenant::{
-    MAX_SECRET, MAX_SECRETS_TOTAL, Reference, SecretName, SecretVersion, TenantId,
+    MAX_SECRET, MAX_SECRETS, MAX_SECRETS_TOTAL, Reference, SecretName, SecretVersion, TenantId,
 };
 
 /// Why a secret cannot be stored, found or asked for.
@@ -65,6 +65,14 @@ pub enum SecretError {
         tenant: TenantId,
         /// How long they are.
         bytes: u64,
+    },
+    /// A secret more than a tenant can have.
+    #[error(
+        "tenant {tenant} has {MAX_SECRETS} secrets, which is the most; remove some with `tenantd secret remove`"
+    )]
+    Many {
+        /// The tenant.
+        tenant: TenantId,
     },
     /// A secret that a revision needs was to be removed.
     #[error(
@@ -179,6 +187,7 @@ impl SecretError {
             Self::Size { .. } | Self::Total { .. } | Self::NoValue { .. } => {
                 ("secret-invalid", StatusCode::BAD_REQUEST)
             }
+            Self::Many { .. } => ("too-many-secrets", StatusCode::CONFLICT),
             Self::InUse { .. } | Self::NotGiven { .. } => ("secret-in-use", StatusCode::CONFLICT),
             Self::NotAllowed { .. } => ("reference-refused", StatusCode::UNPROCESSABLE_ENTITY),
             Self::NoProgram { .. } | Self::NoAnswer { .. } => {

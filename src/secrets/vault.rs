@@ -21,7 +21,9 @@ use crate::host::files::{self, FileError};
 use crate::host::lock::FileLock;
 use crate::host::{clock, dirs};
 use crate::layout::Layout;
-use crate::tenant::{Generate, MAX_SECRET, SecretName, SecretSource, SecretVersion, TenantId};
+use crate::tenant::{
+    Generate, MAX_SECRET, MAX_SECRETS, SecretName, SecretSource, SecretVersion, TenantId,
+};
 
 /// Longest record of a version.
 const RECORD_LIMIT: u64 = 64 * 1024;
@@ -130,6 +132,28 @@ async fn writing(layout: &Layout) -> Result<FileLock, SecretError> {
     })?)
 }
 
+/// Refuses a secret that would be one more than a tenant can have.
+pub(super) fn room_for(
+    layout: &Layout,
+    tenant: &TenantId,
+    name: &SecretName,
+) -> Result<(), SecretError> {
+    let directory = layout.tenant_secrets_dir(tenant);
+    let mut others = 0;
+    for other in names(&directory)? {
+        if other != name.as_str() && !numbers(&directory.join(other))?.is_empty() {
+            others += 1;
+        }
+    }
+    let is_there = !numbers(&directory.join(name.as_str()))?.is_empty();
+    if is_there || others < MAX_SECRETS {
+        return Ok(());
+    }
+    Err(SecretError::Many {
+        tenant: tenant.clone(),
+    })
+}
+
 /// Stores a value as the next version of a secret, for this host and for `recipients`.
 pub async fn put(
     layout: &Layout,
@@ -140,6 +164,7 @@ pub async fn put(
 ) -> Result<SecretVersion, SecretError> {
     let value = accept(name, value)?;
     let _writing = writing(layout).await?;
+    room_for(layout, tenant, name)?;
     let credential = credentials::encrypt(name, &value).await?;
     let sealed = seal(name, recipients, &value)?;
     let place = layout.tenant_secrets_dir(tenant).join(name.as_str());

@@ -5,10 +5,11 @@ use std::fs;
 
 use camino::Utf8PathBuf;
 
-use super::{VersionRecord, forget, reseal, stored};
+use super::vault::room_for;
+use super::{SecretError, VersionRecord, forget, reseal, stored};
 use crate::host::lock::FileLock;
 use crate::layout::Layout;
-use crate::tenant::{SecretName, SecretSource, SecretVersion, TenantId};
+use crate::tenant::{MAX_SECRETS, SecretName, SecretSource, SecretVersion, TenantId};
 
 const RECIPIENT: &str = "age1qqqq";
 
@@ -75,6 +76,26 @@ async fn nothing_is_left_of_a_removed_secret_whatever_crashes_have_left_of_it() 
     vault.forget(&[]).await;
     assert_eq!(vault.files(), ["last"]);
     assert_eq!(fs::read_to_string(vault.place.join("last")).unwrap(), "3");
+}
+
+#[test]
+fn a_tenant_has_no_more_secrets_than_a_spec_may_name() {
+    let vault = vault(&["1.cred"]);
+    let room = |name: &str| room_for(&vault.layout, &vault.tenant, &name.parse().unwrap());
+    assert!(room("ONE_MORE").is_ok());
+    let place = |number: usize| {
+        let name = format!("S{number}");
+        vault.layout.tenant_secrets_dir(&vault.tenant).join(name)
+    };
+    for number in 1..MAX_SECRETS {
+        fs::create_dir_all(place(number)).unwrap();
+        fs::write(place(number).join("1.cred"), "").unwrap();
+    }
+    assert!(matches!(room("ONE_MORE"), Err(SecretError::Many { .. })));
+    // One that is there gets another version, and one that was removed leaves room.
+    assert!(room("TOKEN").is_ok());
+    fs::remove_file(place(1).join("1.cred")).unwrap();
+    assert!(room("ONE_MORE").is_ok());
 }
 
 #[tokio::test]
