@@ -70,12 +70,12 @@ pub const RULES: &[Rule] = &[
 
     ("GET",    "/v1/tenants",                                 Read,     None),
     ("GET",    "/v1/tenants/{tenant}",                        Read,     Some(Path)),
-    ("GET",    "/v1/tenants/{tenant}/spec",                   Read,     Some(Path)),
+    ("GET",    "/v1/tenants/{tenant}/spec",                   Operator, Some(Path)),
     ("GET",    "/v1/tenants/{tenant}/transitions",            Read,     Some(Path)),
-    ("GET",    "/v1/tenants/{tenant}/revisions",              Read,     Some(Path)),
+    ("GET",    "/v1/tenants/{tenant}/revisions",              Operator, Some(Path)),
     // Rendered files are full of the host's paths.
-    ("GET",    "/v1/tenants/{tenant}/revisions/{revision}",   Read,     None),
-    ("GET",    "/v1/tenants/{tenant}/units",                  Read,     None),
+    ("GET",    "/v1/tenants/{tenant}/revisions/{revision}",   Operator, None),
+    ("GET",    "/v1/tenants/{tenant}/units",                  Operator, None),
     // What agents and visitors write is their owners' business.
     ("GET",    "/v1/tenants/{tenant}/logs",                   Operator, Some(Path)),
     ("GET",    "/v1/tenants/{tenant}/access",                 Operator, Some(Path)),
@@ -112,8 +112,8 @@ pub const RULES: &[Rule] = &[
     ("POST",   "/v1/tenants/{tenant}/restore/undo",           Operator, None),
     ("POST",   "/v1/tenants/{tenant}/restore/accept",         Admin,    None),
 
-    ("GET",    "/v1/operations",                              Read,     Some(Query)),
-    ("GET",    "/v1/operations/{id}",                         Read,     Some(Operation)),
+    ("GET",    "/v1/operations",                              Operator, Some(Query)),
+    ("GET",    "/v1/operations/{id}",                         Operator, Some(Operation)),
     // It has the agent's log.
     ("GET",    "/v1/operations/{id}/evidence",                Operator, None),
 ];

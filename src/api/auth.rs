@@ -86,6 +86,11 @@ impl Peer {
         }
     }
 
+    /// Whether the peer may do nothing but read how the node and its tenants are.
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::Holder(token) if token.scope == Scope::Read)
+    }
+
     /// How many operations may be open where this peer asks for one.
     pub fn bound(&self) -> Bound {
         if self.owned().is_some() {

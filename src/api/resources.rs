@@ -124,6 +124,28 @@ impl TenantDetail {
             ..self
         }
     }
+
+    /// What is shown to those who may only read: what operations were asked and have answered names secrets and has
+    /// the agent's log.
+    #[must_use]
+    pub fn without_words(mut self) -> Self {
+        self.operations = without_words(self.operations);
+        self.history
+            .retain(|line| !line.action.starts_with("secret "));
+        for line in &mut self.history {
+            line.detail = None;
+        }
+        self
+    }
+}
+
+/// Operations as those see them who may only read: without what was asked and answered.
+pub fn without_words(mut operations: Vec<Operation>) -> Vec<Operation> {
+    for operation in &mut operations {
+        operation.request = serde_json::Value::Null;
+        operation.outcome = None;
+    }
+    operations
 }
 
 /// One change of a tenant's state.
@@ -484,4 +506,24 @@ pub enum Verdict {
     Warning,
     /// Tenants will not run well, or at all.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::reconcile::asked;
+    use crate::state::OperationKind;
+
+    #[test]
+    fn those_who_may_only_read_see_no_secrets_names_and_no_log_in_operations() {
+        let request = json!({ "spec": "[secrets.API_KEY]" });
+        let mut operation = asked(OperationKind::Apply, None, request, "root".to_owned());
+        operation.outcome = Some(json!({ "log": ["a word of the agent's"] }));
+        let shown = without_words(vec![operation.clone()]);
+        assert_eq!(shown[0].id, operation.id);
+        let text = serde_json::to_string(&shown).unwrap();
+        assert!(!text.contains("API_KEY") && !text.contains("word"), "{text}");
+    }
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
-use crate::api::{ApplyPlan, CheckResult, NodeStatus, Problem};
+use crate::api::{ApplyPlan, CheckResult, NodeStatus, Problem, without_words};
 use crate::daemon::{self, Reloaded};
 use crate::node::doctor;
 use crate::reconcile::{Engine, OperationError};
@@ -28,8 +29,15 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
 
 /// How the node is.
 #[utoipa::path(get, path = "/v1/node", tag = "node", responses((status = 200, body = NodeStatus)))]
-async fn status(State(engine): State<Arc<Engine>>) -> ApiResult<Json<NodeStatus>> {
-    Ok(Json(engine.status().await?))
+async fn status(
+    State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> ApiResult<Json<NodeStatus>> {
+    let mut status = engine.status().await?;
+    if peer.only_reads() {
+        status.operations = without_words(status.operations);
+    }
+    Ok(Json(status))
 }
 
 /// Check the host for what tenantd needs.

@@ -107,6 +107,9 @@ async fn show(
     if peer.owned().is_some() {
         detail = detail.without_the_host();
     }
+    if peer.only_reads() {
+        detail = detail.without_words();
+    }
     let tag = etag(detail.summary.revision).map(|tag| (header::ETAG, tag));
     Ok((tag.into_iter().collect(), Json(detail)))
 }
