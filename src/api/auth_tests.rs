@@ -71,6 +71,10 @@ async fn token(database: &Database, scope: &str, expired: bool) -> (SecretString
         expires_at: Some(if expired { now - hour } else { now + hour }),
         last_used: None,
     };
+    if let Scope::Tenant(tenant) = &row.scope {
+        let made = database.create_tenant(tenant.clone(), None, "root".to_owned(), now);
+        made.await.unwrap();
+    }
     database.create_token(hash, row.clone()).await.unwrap();
     (text, row)
 }

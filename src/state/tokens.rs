@@ -41,10 +41,26 @@ const COLUMNS: &str = "id, name, scope, created_at, created_by, expires_at, last
 
 impl Database {
     /// Keeps a new token, and that it was made.
+    ///
+    /// # Errors
+    /// [`StateError::NoTenant`] where it is for a tenant that is not there: it would be good for whoever gets that name
+    /// later.
     pub async fn create_token(&self, hash: TokenHash, token: TokenRow) -> Result<(), StateError> {
         self.call(move |connection| {
             let failed = || StateError::statement("keep a token");
             let transaction = connection.transaction().map_err(failed())?;
+            if let Scope::Tenant(tenant) = &token.scope {
+                let is_there: bool = transaction
+                    .query_row(
+                        "SELECT EXISTS (SELECT 1 FROM tenants WHERE id = ?1)",
+                        [tenant.as_str()],
+                        |row| row.get(0),
+                    )
+                    .map_err(failed())?;
+                if !is_there {
+                    return Err(StateError::NoTenant(tenant.clone()));
+                }
+            }
             transaction
                 .execute(
                     "INSERT INTO tokens (hash, id, name, scope, created_at, created_by, expires_at)
@@ -202,6 +218,12 @@ mod tests {
         text.parse().unwrap()
     }
 
+    async fn create_tenant(database: &Database, tenant: &str) {
+        let now = at("2026-11-21T09:00:00Z");
+        let made = database.create_tenant(tenant.parse().unwrap(), None, "root".to_owned(), now);
+        made.await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_token_is_found_by_its_hash_until_it_is_revoked_and_both_are_on_record() {
         let database = Database::in_memory();
@@ -215,6 +237,11 @@ mod tests {
             expires_at: Some(at("2026-11-22T10:00:00Z")),
             last_used: None,
         };
+        // It would be good for whoever gets that name later.
+        let early = database.create_token(hash.clone(), row.clone()).await;
+        assert!(matches!(early, Err(StateError::NoTenant(_))));
+        assert_eq!(database.tokens().await.unwrap(), []);
+        create_tenant(&database, "acme").await;
         database
             .create_token(hash.clone(), row.clone())
             .await
@@ -241,13 +268,15 @@ mod tests {
             .await
             .unwrap();
         let actions: Vec<_> = log.iter().map(|entry| entry.action.as_str()).collect();
-        assert_eq!(actions, ["token create", "token revoke"]);
+        assert_eq!(actions, ["create", "token create", "token revoke"]);
     }
 
     #[tokio::test]
     async fn a_tenants_tokens_go_with_it_so_that_they_are_not_good_for_the_next_of_its_name() {
         let database = Database::in_memory();
         let now = at("2026-11-21T10:00:00Z");
+        create_tenant(&database, "acme").await;
+        create_tenant(&database, "acme-2").await;
         for scope in ["tenant:acme", "tenant:acme-2", "operator"] {
             let hash = NewToken::make().unwrap().hash;
             let row = TokenRow {

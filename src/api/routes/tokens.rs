@@ -120,10 +120,6 @@ async fn create(
         let title = format!("there are {MOST} tokens; revoke some with `tenantd token revoke`");
         return Err(Problem::new("too-many-tokens", StatusCode::CONFLICT, title).into());
     }
-    if let Scope::Tenant(tenant) = &request.scope {
-        // A token for a name that is a mistake would be good for whoever gets that name later.
-        engine.database.tenant(tenant.clone()).await?;
-    }
     let NewToken { text, hash } = NewToken::make().map_err(|error| {
         Problem::of(
             "no-random-numbers",
@@ -145,6 +141,7 @@ async fn create(
             .and_then(|period| now.checked_add(good_for(period)).ok()),
         last_used: None,
     };
+    // It refuses one for a tenant that is not there.
     engine.database.create_token(hash, row.clone()).await?;
     let made = TokenMade {
         token: text.expose_secret().to_owned(),
