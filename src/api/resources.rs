@@ -121,6 +121,11 @@ impl TenantDetail {
             state_directory: String::new(),
             first_uid: 0,
             units: BTreeMap::new(),
+            history: self
+                .history
+                .into_iter()
+                .map(HistoryLine::without_the_host)
+                .collect(),
             ..self
         }
     }
@@ -194,6 +199,19 @@ pub struct HistoryLine {
     pub action: String,
     /// Why.
     pub detail: Option<String>,
+}
+
+impl HistoryLine {
+    /// What the tenant's owner is shown: not the file that it is defined by, nor where the host asks for a secret.
+    fn without_the_host(mut self) -> Self {
+        let is_reference = |detail: &String| {
+            self.action.starts_with("secret ") && detail.contains(':')
+        };
+        if self.action == "create" || self.detail.as_ref().is_some_and(is_reference) {
+            self.detail = None;
+        }
+        self
+    }
 }
 
 /// One revision of a tenant.
@@ -332,6 +350,18 @@ pub struct ApplyPlan {
     pub pinned: Option<String>,
     /// The operation that does it; none in a dry run or when nothing changes.
     pub operation: Option<Operation>,
+}
+
+impl ApplyPlan {
+    /// What the tenant's owner is shown: no paths of the host, and nothing of what it promises to all.
+    #[must_use]
+    pub fn without_the_host(self) -> Self {
+        Self {
+            files: Vec::new(),
+            warnings: Vec::new(),
+            ..self
+        }
+    }
 }
 
 /// How an update comes into force.
@@ -515,6 +545,33 @@ mod tests {
     use super::*;
     use crate::reconcile::asked;
     use crate::state::OperationKind;
+
+    #[test]
+    fn an_owner_sees_nothing_of_the_host_in_a_plan_or_in_history() {
+        let plan = ApplyPlan {
+            tenant: "acme".to_owned(),
+            change: Change::Update,
+            files: vec!["/etc/containers/systemd/tenant-acme.container".to_owned()],
+            impact: None,
+            warnings: vec!["memory: 90 of 64 GiB are promised".to_owned()],
+            pinned: None,
+            operation: None,
+        };
+        let plan = plan.without_the_host();
+        assert!(plan.files.is_empty() && plan.warnings.is_empty());
+        let shown = |action: &str, detail: &str| {
+            let line = HistoryLine {
+                at: Timestamp::UNIX_EPOCH,
+                actor: "root".to_owned(),
+                action: action.to_owned(),
+                detail: Some(detail.to_owned()),
+            };
+            line.without_the_host().detail
+        };
+        assert_eq!(shown("secret A: version 1 stored", "op://agents/key"), None);
+        assert_eq!(shown("create", "/etc/tenantd/tenants.d/acme.toml"), None);
+        assert_eq!(shown("apply", "for: all").as_deref(), Some("for: all"));
+    }
 
     #[test]
     fn those_who_may_only_read_see_no_secrets_names_and_no_log_in_operations() {

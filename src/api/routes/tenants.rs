@@ -171,11 +171,7 @@ async fn apply(
         }
         if let Some(row) = row {
             if let Some(file) = row.source {
-                return Err(OperationError::DefinedByFile {
-                    tenant: row.id,
-                    file,
-                }
-                .into());
+                return Err(defined_by(&peer, row.id, file).into());
             }
             refuse(&engine, OperationKind::Apply, &Value::Null, &row).await?;
         }
@@ -200,7 +196,7 @@ async fn apply(
                 plan.files = preview(&engine, spec).await?;
             }
         }
-        return Ok((StatusCode::OK, Json(plans)));
+        return Ok((StatusCode::OK, Json(shown(&peer, plans))));
     }
     for ((document, spec), plan) in request.documents.into_iter().zip(specs).zip(&mut plans) {
         if plan.change == Change::None {
@@ -228,7 +224,28 @@ async fn apply(
         .submit_within(peer.bound(), operations.collect())
         .await?;
     drop(turn);
-    Ok((StatusCode::ACCEPTED, Json(plans)))
+    Ok((StatusCode::ACCEPTED, Json(shown(&peer, plans))))
+}
+
+/// Plans as `peer` may see them.
+fn shown(peer: &Peer, plans: Vec<ApplyPlan>) -> Vec<ApplyPlan> {
+    if peer.owned().is_none() {
+        return plans;
+    }
+    plans
+        .into_iter()
+        .map(ApplyPlan::without_the_host)
+        .collect()
+}
+
+/// The refusal of what a file decides; where that is, is no business of a tenant's owner.
+fn defined_by(peer: &Peer, tenant: TenantId, file: String) -> OperationError {
+    let file = if peer.owned().is_some() {
+        "a file of the operator's".to_owned()
+    } else {
+        file
+    };
+    OperationError::DefinedByFile { tenant, file }
 }
 
 /// Start a stopped tenant.
@@ -433,7 +450,7 @@ impl Condition {
         let is_by_file = matches!(kind, OperationKind::Remove | OperationKind::Rollback);
         if let (true, Some(file)) = (is_by_file, &row.source) {
             let file = file.clone();
-            return Err(OperationError::DefinedByFile { tenant, file }.into());
+            return Err(defined_by(peer, tenant, file).into());
         }
         if !self.queue.queue {
             engine.refuse_busy(&tenant)?;
