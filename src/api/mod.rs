@@ -7,6 +7,7 @@ mod error;
 mod evidence;
 pub mod frames;
 mod owner;
+mod patience;
 mod precondition;
 mod problem;
 mod resources;

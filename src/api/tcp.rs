@@ -14,12 +14,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::KeepAlive;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::auth::Peer;
+use super::patience::Patient;
 use super::tls::{Tls, TlsError};
 use crate::access::network;
 use crate::node::ApiSettings;
@@ -33,6 +36,10 @@ const OF_ONE_NETWORK: usize = 32;
 
 /// Longest time for a TLS handshake, and for the headers of a request; a connection without a request ends then too.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// Longest time that an answer, or a part of one, waits to be taken: who asks on and on and never reads would hold a
+/// place for ever.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Most bytes of a request's headers.
 const MAX_HEADERS: usize = 16 * 1024;
@@ -155,6 +162,8 @@ async fn one(
     patience: Duration,
 ) {
     let _ = stream.set_nodelay(true);
+    // A peer that is gone without a word is found out by the kernel.
+    let _ = setsockopt(&stream, KeepAlive, &true);
     match tls {
         None => speak(stream, from, router, patience).await,
         Some(tls) => {
@@ -180,7 +189,7 @@ where
         .header_read_timeout(patience)
         .max_buf_size(MAX_HEADERS)
         .max_headers(MAX_FIELDS)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKEN_WITHIN)), service)
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(
