@@ -24,7 +24,7 @@ use super::error::ApiError;
 use crate::access::{Decision, OwnBy, Rates, Scope, TokenHash, TooMany, decide};
 use crate::host::clock;
 use crate::reconcile::Bound;
-use crate::state::{Database, TokenRow};
+use crate::state::{Database, TenantRow, TokenRow};
 use crate::tenant::TenantId;
 
 /// When a token was last used is kept to within this time, so that not every request writes.
@@ -242,7 +242,14 @@ impl Guard {
                 let Some(id) = id else { return Ok(false) };
                 let found = self.database.operation(id).await;
                 let found = found.map_err(|error| ApiError::from(error).into_response())?;
-                found.is_some_and(|operation| operation.tenant.as_ref() == Some(own))
+                let Some(operation) = found else {
+                    return Ok(false);
+                };
+                let row = self.database.find_tenant(own.clone()).await;
+                let row = row.map_err(|error| ApiError::from(error).into_response())?;
+                // Whoever had the name before was another one.
+                let is_of_it = |row: TenantRow| operation.started_at >= row.created_at;
+                operation.tenant.as_ref() == Some(own) && row.is_some_and(is_of_it)
             }
         })
     }

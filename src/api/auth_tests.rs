@@ -72,7 +72,8 @@ async fn token(database: &Database, scope: &str, expired: bool) -> (SecretString
         last_used: None,
     };
     if let Scope::Tenant(tenant) = &row.scope {
-        let made = database.create_tenant(tenant.clone(), None, "root".to_owned(), now);
+        let early = jiff::Timestamp::UNIX_EPOCH;
+        let made = database.create_tenant(tenant.clone(), None, "root".to_owned(), early);
         made.await.unwrap();
     }
     database.create_token(hash, row.clone()).await.unwrap();
@@ -290,6 +291,27 @@ async fn an_owner_is_not_let_in_by_another_spelling() {
         let asked = request("GET", uri, Some(STRANGER), Some(&token));
         assert_eq!(status(&router, asked).await, StatusCode::FORBIDDEN, "{uri}");
     }
+}
+
+#[tokio::test]
+async fn an_owner_sees_no_operation_of_another_who_had_the_name_before() {
+    let database = Database::in_memory();
+    let before = operation(&database, "acme").await;
+    let later = clock::now() + SignedDuration::from_hours(1);
+    let made = database.create_tenant(
+        "acme".parse().unwrap(),
+        None,
+        "root".to_owned(),
+        later,
+    );
+    made.await.unwrap();
+    let (token, _) = token(&database, "tenant:acme", false).await;
+    let uri = format!("/v1/operations/{before}");
+    let asked = request("GET", &uri, Some(STRANGER), Some(&token));
+    assert_eq!(
+        status(&router(&database), asked).await,
+        StatusCode::FORBIDDEN
+    );
 }
 
 #[tokio::test]

@@ -63,7 +63,11 @@ pub async fn bind_rollback(
         return Ok(given);
     };
     let (number, stored) = installed(database, own, given).await?;
-    let Some(target) = database.revision(own.clone(), to).await? else {
+    let row = database.tenant(own.clone()).await?;
+    let target = database.revision(own.clone(), to).await?;
+    // One from before was made for another tenant of this name, which was erased since.
+    let target = target.filter(|target| target.revision.created_at >= row.created_at);
+    let Some(target) = target else {
         return Err(forbidden(format!("tenant {own} has no revision {to}"), Vec::new()).into());
     };
     let refused = refused_in_rollback(&stored.revision.resolved, &target.revision.resolved);
@@ -155,6 +159,21 @@ mod tests {
         };
         let stored = database.store_revision(acme(), OperationId::now_v7(), stored);
         stored.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_owner_returns_to_no_revision_of_another_who_had_the_name_before() {
+        let database = node().await;
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let forgotten = database.forget_tenant(acme(), "root".to_owned(), None, at);
+        forgotten.await.unwrap();
+        let later = at + jiff::SignedDuration::from_hours(1);
+        let made = database.create_tenant(acme(), None, "root".to_owned(), later);
+        made.await.unwrap();
+        let installed = database.set_current_revision(acme(), Some(3), false);
+        installed.await.unwrap();
+        let bound = bind_rollback(&database, &owner(), 2, IfRevision(None)).await;
+        assert!(bound.is_err());
     }
 
     /// A node with tenant acme: once on the larger plan, now on the smaller one.

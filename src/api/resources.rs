@@ -130,6 +130,16 @@ impl TenantDetail {
         }
     }
 
+    /// What is told of the tenant since `at`: whoever had its name before was another one.
+    #[must_use]
+    pub fn since(mut self, at: Timestamp) -> Self {
+        self.operations
+            .retain(|operation| operation.started_at >= at);
+        self.history.retain(|line| line.at >= at);
+        self.transitions.retain(|line| line.at >= at);
+        self
+    }
+
     /// What is shown to those who may only read: what operations were asked and have answered names secrets and has
     /// the agent's log.
     #[must_use]

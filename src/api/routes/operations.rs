@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{Evidence, Problem};
 use crate::reconcile::Engine;
@@ -44,13 +45,20 @@ struct ListParams {
     responses((status = 200, body = Vec<Operation>)))]
 async fn list(
     State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Query(params): Query<ListParams>,
 ) -> ApiResult<Json<Vec<Operation>>> {
     let operations = engine
         .database
         .recent_operations(params.tenant, LISTED)
         .await;
-    Ok(Json(operations?))
+    let mut operations = operations?;
+    if let Some(own) = peer.owned() {
+        // Whoever had the name before was another one.
+        let row = engine.database.tenant(own.clone()).await?;
+        operations.retain(|operation| operation.started_at >= row.created_at);
+    }
+    Ok(Json(operations))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

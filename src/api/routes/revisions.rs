@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::auth::Peer;
 use crate::api::error::ApiResult;
 use crate::api::{Problem, RevisionDetail, RevisionSummary};
 use crate::reconcile::Engine;
@@ -25,9 +26,16 @@ pub fn router() -> OpenApiRouter<Arc<Engine>> {
     responses((status = 200, body = Vec<RevisionSummary>), (status = 404, body = Problem)))]
 async fn list(
     State(engine): State<Arc<Engine>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(tenant): Path<TenantId>,
 ) -> ApiResult<Json<Vec<RevisionSummary>>> {
-    Ok(Json(engine.revisions(&tenant).await?))
+    let mut revisions = engine.revisions(&tenant).await?;
+    if peer.owned().is_some() {
+        // Whoever had the name before was another one.
+        let row = engine.database.tenant(tenant).await?;
+        revisions.retain(|revision| revision.created_at >= row.created_at);
+    }
+    Ok(Json(revisions))
 }
 
 /// Show one revision: its spec, what it meant, and the files rendered for it.

@@ -105,7 +105,8 @@ async fn show(
 ) -> ApiResult<(HeaderMap, Json<TenantDetail>)> {
     let mut detail = engine.show(&tenant).await?;
     if peer.owned().is_some() {
-        detail = detail.without_the_host();
+        let row = engine.database.tenant(tenant).await?;
+        detail = detail.without_the_host().since(row.created_at);
     }
     if peer.only_reads() {
         detail = detail.without_words();
