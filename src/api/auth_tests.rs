@@ -298,12 +298,7 @@ async fn an_owner_sees_no_operation_of_another_who_had_the_name_before() {
     let database = Database::in_memory();
     let before = operation(&database, "acme").await;
     let later = clock::now() + SignedDuration::from_hours(1);
-    let made = database.create_tenant(
-        "acme".parse().unwrap(),
-        None,
-        "root".to_owned(),
-        later,
-    );
+    let made = database.create_tenant("acme".parse().unwrap(), None, "root".to_owned(), later);
     made.await.unwrap();
     let (token, _) = token(&database, "tenant:acme", false).await;
     let uri = format!("/v1/operations/{before}");

@@ -214,9 +214,8 @@ pub struct HistoryLine {
 impl HistoryLine {
     /// What the tenant's owner is shown: not the file that it is defined by, nor where the host asks for a secret.
     fn without_the_host(mut self) -> Self {
-        let is_reference = |detail: &String| {
-            self.action.starts_with("secret ") && detail.contains(':')
-        };
+        let is_reference =
+            |detail: &String| self.action.starts_with("secret ") && detail.contains(':');
         if self.action == "create" || self.detail.as_ref().is_some_and(is_reference) {
             self.detail = None;
         }
@@ -591,6 +590,9 @@ mod tests {
         let shown = without_words(vec![operation.clone()]);
         assert_eq!(shown[0].id, operation.id);
         let text = serde_json::to_string(&shown).unwrap();
-        assert!(!text.contains("API_KEY") && !text.contains("word"), "{text}");
+        assert!(
+            !text.contains("API_KEY") && !text.contains("word"),
+            "{text}"
+        );
     }
 }

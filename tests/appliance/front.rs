@@ -14,8 +14,12 @@ const SOON: Duration = Duration::from_mins(2);
 /// all. All others lead to 127.0.0.1.
 const AUTHORITY: &str = r#"
 mkdir -p /etc/pebble && cd /etc/pebble
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3 -subj /CN=localhost \
-    -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem 2>/dev/null
+key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+openssl req -x509 $key -days 3 -subj '/CN=Authority of the test' -keyout root.key -out root.pem 2>/dev/null
+openssl req $key -subj /CN=localhost -keyout key.pem -out request.pem 2>/dev/null
+printf 'subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n' >extensions
+openssl x509 -req -in request.pem -CA root.pem -CAkey root.key -CAcreateserial -days 3 -extfile extensions \
+    -out cert.pem 2>/dev/null
 cat >config.json <<END
 {"pebble": {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
  "certificate": "/etc/pebble/cert.pem", "privateKey": "/etc/pebble/key.pem", "httpPort": 80, "tlsPort": 443,
@@ -41,7 +45,7 @@ cat >>/etc/tenantd/node.toml <<END
 domain = "example.org"
 email = "ops@example.org"
 acme-directory = "https://localhost:14000/dir"
-acme-root = "/etc/pebble/cert.pem"
+acme-root = "/etc/pebble/root.pem"
 bind = ["127.0.0.1"]
 header-timeout = "2s"
 max-body = "50MiB"

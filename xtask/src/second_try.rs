@@ -35,9 +35,9 @@ pub fn run(
     if status.success() {
         return Ok(());
     }
-    let failed = failed(&said);
+    let Said { failed, is_cut, .. } = read(&said);
     ensure!(
-        !strict && !failed.is_empty() && failed.len() <= FEW && is_whole(&said, failed.len()),
+        !strict && !failed.is_empty() && failed.len() <= FEW && !is_cut,
         "tests failed: {status}"
     );
     let names = failed.join(", ");
@@ -48,7 +48,7 @@ pub fn run(
     alone.args(["--exact", "--test-threads=1"]).args(&failed);
     let (status, said) = watch(&mut alone, show)?;
     ensure!(
-        status.success() && summed(&said, "passed") >= failed.len(),
+        status.success() && read(&said).passed >= failed.len(),
         "failed alone too: {names}"
     );
     progress::note(format!(
@@ -83,38 +83,68 @@ fn watch(command: &mut Command, show: Show) -> anyhow::Result<(ExitStatus, Strin
     Ok((status, said))
 }
 
-/// The tests of which the runner said that they failed.
-fn failed(said: &str) -> Vec<&str> {
-    let names = said.lines().filter_map(|line| {
-        let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
-        Some(name.strip_suffix(" - should panic").unwrap_or(name))
-    });
-    names.collect()
+/// What the runner said, as far as it matters here.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said<'a> {
+    /// The tests that failed.
+    failed: Vec<&'a str>,
+    /// How many passed.
+    passed: usize,
+    /// A binary began and came to no summary: it crashed, and what it had still to run is unknown.
+    is_cut: bool,
 }
 
-/// Whether every binary that began came to its summary, and the summaries count just those that failed by name. One
-/// that crashed has none: what it had still to run is unknown.
-fn is_whole(said: &str, failed: usize) -> bool {
-    let begun = said.lines().filter(|line| {
-        let count = line.strip_prefix("running ");
-        let count = count.and_then(|line| line.split_once(" test"));
-        count.is_some_and(|(count, _)| count.parse::<usize>().is_ok())
-    });
-    let ended = said.lines().filter(|line| line.starts_with(SUMMARY));
-    begun.count() == ended.count() && summed(said, "failed") == failed
+/// Reads what test binaries print one after the other. What a failed test has printed comes after all results, may be
+/// another runner's words, and is not mistaken for them: a summary counts as many results as its binary has tests.
+fn read(said: &str) -> Said<'_> {
+    let mut read = Said::default();
+    let mut open: Option<(usize, usize)> = None;
+    for line in said.lines() {
+        let Some((tests, results)) = &mut open else {
+            open = tests_of(line).map(|tests| (tests, 0));
+            continue;
+        };
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let of = |what| count(counts, what);
+            if of("passed") + of("failed") + of("ignored") == *tests {
+                read.passed += of("passed");
+                open = None;
+            }
+        } else if *results < *tests
+            && let Some((name, result)) = result_of(line)
+        {
+            *results += 1;
+            if result == "FAILED" {
+                read.failed.push(name);
+            }
+        }
+    }
+    read.is_cut = open.is_some();
+    read
 }
 
-/// How the runner's summary lines begin.
-const SUMMARY: &str = "test result: ";
+/// `running 3 tests`.
+fn tests_of(line: &str) -> Option<usize> {
+    let (count, word) = line.strip_prefix("running ")?.split_once(' ')?;
+    let count = count.parse().ok()?;
+    word.starts_with("test").then_some(count)
+}
 
-/// How many `passed` or `failed`, over all of the runner's summary lines.
-fn summed(said: &str, what: &str) -> usize {
-    let summaries = said.lines().filter_map(|line| line.strip_prefix(SUMMARY));
-    let counts = summaries.filter_map(|line| {
-        let before = line.split_once(&format!(" {what}"))?.0;
-        before.rsplit(' ').next()?.parse::<usize>().ok()
-    });
-    counts.sum()
+/// `test a::b ... ok`, or `FAILED`, or `ignored, and why`.
+fn result_of(line: &str) -> Option<(&str, &str)> {
+    let (name, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let is_one = result == "ok" || result == "FAILED" || result.starts_with("ignored");
+    let name = name.strip_suffix(" - should panic").unwrap_or(name);
+    is_one.then_some((name, result))
+}
+
+/// The number before a word of a summary.
+fn count(summary: &str, what: &str) -> usize {
+    let before = summary
+        .split_once(&format!(" {what}"))
+        .map(|(before, _)| before);
+    let number = before.and_then(|before| before.rsplit(' ').next()?.parse().ok());
+    number.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -122,32 +152,35 @@ mod tests {
     use super::*;
 
     const SAID: &str = "\
-running 4 tests
+running 5 tests
 test backup::a ... ok
 test sleep::b ... FAILED
 test sleep::c - should panic ... FAILED
-test src/lib.rs - d (line 3) ... FAILED
+test sleep::d ... ignored, needs a kernel
+test src/lib.rs - e (line 3) ... FAILED
 
 failures:
 
 ---- sleep::b stdout ----
-test of nothing
+running 2 tests
+test of::nothing ... FAILED
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
 
-test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
+running 12 tests
+test result: ok. 12 passed; 0 failed; 0 ignored
 ";
 
     #[test]
-    fn the_failed_tests_are_those_that_the_runner_names() {
-        assert_eq!(
-            failed(SAID),
-            ["sleep::b", "sleep::c", "src/lib.rs - d (line 3)"]
-        );
-    }
-
-    #[test]
-    fn passes_are_counted_over_all_binaries() {
-        let both = format!("{SAID}test result: ok. 12 passed; 0 failed; 0 ignored\n");
-        assert_eq!((summed(&both, "passed"), summed(&both, "failed")), (13, 3));
+    fn the_results_are_those_of_the_runner_and_of_no_other() {
+        let expected = Said {
+            failed: vec!["sleep::b", "sleep::c", "src/lib.rs - e (line 3)"],
+            passed: 13,
+            is_cut: false,
+        };
+        assert_eq!(read(SAID), expected);
+        let crashed = SAID.strip_suffix("test result: ok. 12 passed; 0 failed; 0 ignored\n");
+        assert!(read(crashed.unwrap()).is_cut);
     }
 
     fn shell(script: &'static str) -> impl Fn() -> Command {
@@ -158,9 +191,10 @@ test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; 
         }
     }
 
-    const OF_A_FLAKE: &str = "echo 'running 2 tests'; if [ \"$1\" = --exact ]; \
-        then echo 'test result: ok. 1 passed; 0 failed'; \
-        else echo 'test a ... FAILED'; echo 'test result: FAILED. 1 passed; 1 failed'; exit 101; fi";
+    const OF_A_FLAKE: &str = "if [ \"$1\" = --exact ]; \
+        then echo 'running 1 test'; echo 'test result: ok. 1 passed; 0 failed'; \
+        else echo 'running 2 tests'; echo 'test a ... FAILED'; \
+        echo 'test result: FAILED. 1 passed; 1 failed'; exit 101; fi";
 
     #[test]
     fn what_passes_alone_refuses_nothing_unless_one_is_strict() {

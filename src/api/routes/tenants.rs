@@ -233,10 +233,7 @@ fn shown(peer: &Peer, plans: Vec<ApplyPlan>) -> Vec<ApplyPlan> {
     if peer.owned().is_none() {
         return plans;
     }
-    plans
-        .into_iter()
-        .map(ApplyPlan::without_the_host)
-        .collect()
+    plans.into_iter().map(ApplyPlan::without_the_host).collect()
 }
 
 /// The refusal of what a file decides; where that is, is no business of a tenant's owner.
